@@ -1,0 +1,114 @@
+"""Where the broker is: one or more URLs, checked before anything is tried.
+
+The only place in the library that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+
+from mqtool.errors import ConfigurationError
+
+DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
+_PORTS = {"amqp": 5672, "amqps": 5671}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """One AMQP URL, taken apart. ``str()`` of it hides the password; ``secret()`` is the whole."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    vhost: str
+    query: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self._write("***")
+
+    def secret(self) -> str:
+        """The URL with its password, for the client library."""
+        return self._write(quote(self.password, safe=""))
+
+    def _write(self, password: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        netloc = f"{quote(self.user, safe='')}:{password}@{host}:{self.port}"
+        return urlunsplit(SplitResult(self.scheme, netloc, "/" + quote(self.vhost, safe=""), self.query, ""))
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted (amqps)."""
+        return self.scheme == "amqps"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach a broker. ``urls`` are candidates, tried in turn; all must name the same virtual host."""
+
+    urls: tuple[BrokerUrl, ...]
+    management_url: str | None = field(default=None, repr=False)
+
+    @property
+    def vhost(self) -> str:
+        """The virtual host that everything happens in."""
+        return self.urls[0].vhost
+
+    def __str__(self) -> str:
+        return ",".join(str(url) for url in self.urls)
+
+    @classmethod
+    def of(cls, url: str | Settings | None = None, management_url: str | None = None) -> Settings:
+        """Settings from a URL, several URLs with commas between, or ``None`` for ``MQTOOL_URL`` or the default.
+
+        :raises ConfigurationError: not an AMQP URL; the message names the part that is wrong.
+        """
+        if isinstance(url, Settings):
+            return url
+        return cls.from_environment(os.environ, url, management_url)
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str], url: str | None = None, management_url: str | None = None
+    ) -> Settings:
+        """The same, with the environment given."""
+        text = url or environment.get("MQTOOL_URL") or DEFAULT_URL
+        urls = tuple(parse_url(part.strip()) for part in text.split(",") if part.strip())
+        if not urls:
+            raise ConfigurationError("the broker URL is empty; write amqp://user:password@host:5672/vhost")
+        if len({candidate.vhost for candidate in urls}) > 1:
+            raise ConfigurationError("the failover URLs name different virtual hosts; they must all name the same one")
+        return cls(urls, management_url or environment.get("MQTOOL_MANAGEMENT_URL") or None)
+
+
+def parse_url(text: str) -> BrokerUrl:
+    """Take an AMQP URL apart (rabbitmq.com/docs/uri-spec).
+
+    :raises ConfigurationError: it is not one. The message never shows a password.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"the broker URL cannot be read: {error}; write amqp://user:password@host:5672/vhost") from None
+    if parts.scheme not in _PORTS:
+        shown = parts.scheme or "nothing"
+        raise ConfigurationError(f"the broker URL starts with {shown!r}; write amqp://... or amqps://... (with TLS)")
+    if not parts.hostname:
+        raise ConfigurationError("the broker URL names no host; write amqp://user:password@host:5672/vhost")
+    path = parts.path.removeprefix("/")
+    if "/" in path:
+        raise ConfigurationError("the virtual host in the broker URL holds a '/'; write it as %2F")
+    return BrokerUrl(
+        scheme=parts.scheme,
+        host=parts.hostname,
+        port=port or _PORTS[parts.scheme],
+        user=unquote(parts.username) if parts.username is not None else "guest",
+        password=unquote(parts.password) if parts.password is not None else "guest",
+        vhost=unquote(path) or "/",
+        query=parts.query,
+    )
