@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypedDict, Unpack
 
 from mqtool.errors import MessageError
 
@@ -80,6 +80,23 @@ class Properties:
     app_id: str | None = None
 
 
+class PropertyFields(TypedDict, total=False):
+    """The properties that a caller may set on a message to send, with :class:`Properties`' meanings."""
+
+    content_type: str | None
+    content_encoding: str | None
+    delivery_mode: int | None
+    priority: int | None
+    correlation_id: str | None
+    reply_to: str | None
+    expiration: str | None
+    message_id: str | None
+    timestamp: int | None
+    type: str | None
+    user_id: str | None
+    app_id: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message to send: ``body`` as bytes, and its properties.
@@ -96,7 +113,7 @@ class Message:
         value: object,
         *,
         headers: Mapping[str, Any] | None = None,
-        **properties: Any,
+        **properties: Unpack[PropertyFields],
     ) -> Message:
         """Make a message of ``value``.
 
@@ -113,7 +130,7 @@ class Message:
         else:
             base = Properties()
             body, content = encode(value)
-        given = {name: item for name, item in properties.items() if item is not None}
+        given: dict[str, Any] = {name: item for name, item in properties.items() if item is not None}
         if headers is not None:
             given["headers"] = dict(headers)
         try:
@@ -174,21 +191,67 @@ def _jsonable(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-@dataclass(frozen=True, slots=True)
+class Raw(Protocol):
+    """The undecoded rest of a delivery: route and properties are decoded when somebody asks for them."""
+
+    @property
+    def exchange(self) -> str:
+        """The exchange that the message was published to."""
+
+    @property
+    def routing_key(self) -> str:
+        """The key that it was published with."""
+
+    def properties(self) -> Properties:
+        """Decode the properties.
+
+        :raises ValueError: they are not what AMQP allows.
+        """
+
+
 class Incoming:
     """A message as the broker handed it over.
 
     :ivar tag: the delivery tag, known only to the channel that it came on.
     :ivar source: the queue that it was consumed from (the work queue itself or its return lane).
+    :ivar redelivered: the broker has handed it out before.
+    :ivar body: as the sender made it.
     """
 
-    tag: int
-    source: str
-    exchange: str
-    routing_key: str
-    redelivered: bool
-    properties: Properties
-    body: bytes
+    __slots__ = ("_properties", "_raw", "body", "redelivered", "source", "tag")
+
+    def __init__(self, tag: int, source: str, redelivered: bool, body: bytes, raw: Raw) -> None:
+        self.tag = tag
+        self.source = source
+        self.redelivered = redelivered
+        self.body = body
+        self._raw = raw
+        self._properties: Properties | None = None
+
+    @property
+    def exchange(self) -> str:
+        """The exchange that the message was published to."""
+        return self._raw.exchange
+
+    @property
+    def routing_key(self) -> str:
+        """The key that it was published with."""
+        return self._raw.routing_key
+
+    @property
+    def properties(self) -> Properties:
+        """The properties, decoded on first use.
+
+        :raises ValueError: they are not what AMQP allows, or nested without end.
+        """
+        if self._properties is None:
+            self._properties = self._raw.properties()
+        return self._properties
+
+    @property
+    def message_id(self) -> str:
+        """The id that the sender gave it; empty if none."""
+        return self.properties.message_id or ""
 
     def header(self, name: str, default: Any = None) -> Any:
         """One application header."""

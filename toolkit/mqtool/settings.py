@@ -94,7 +94,9 @@ def parse_url(text: str) -> BrokerUrl:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"the broker URL cannot be read: {error}; write amqp://user:password@host:5672/vhost") from None
+        raise ConfigurationError(
+            f"the broker URL cannot be read: {error}; write amqp://user:password@host:5672/vhost"
+        ) from None
     if parts.scheme not in _PORTS:
         shown = parts.scheme or "nothing"
         raise ConfigurationError(f"the broker URL starts with {shown!r}; write amqp://... or amqps://... (with TLS)")

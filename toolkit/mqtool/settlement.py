@@ -13,7 +13,7 @@ from random import Random
 from mqtool.backoff import Backoff
 
 
-class Instruction(Exception):  # noqa: N818 - an instruction, not an error
+class Instruction(Exception):
     """Base of what a handler raises to say what should happen to the message."""
 
 
@@ -55,7 +55,7 @@ class DeadLetter(Instruction):
         super().__init__(reason)
 
 
-class InvalidBody(Exception):  # noqa: N818 - said of the message, never raised at a caller
+class InvalidBody(Exception):
     """The body cannot be decoded, or is not what the handler's type asks for."""
 
 
@@ -90,7 +90,9 @@ class Requeue:
 Settlement = Ack | Later | Park | Requeue
 
 
-def decide(error: BaseException | None, attempts_before: int, policy: Backoff, random: Random | None = None) -> Settlement:
+def decide(
+    error: BaseException | None, attempts_before: int, policy: Backoff, random: Random | None = None
+) -> Settlement:
     """Decide what becomes of a delivery.
 
     :param error: what the handler raised; ``None`` if it returned.

@@ -1,0 +1,78 @@
+"""The table that maps the client libraries' errors to ours. No other module knows their names."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiormq import exceptions as theirs
+
+from mqtool.errors import AccessRefused, BrokerError, ChannelLost, Conflict, NotFound, Unavailable
+
+_TABLE: tuple[tuple[type[BaseException], type[BrokerError]], ...] = (
+    (theirs.ChannelAccessRefused, AccessRefused),
+    (theirs.ChannelNotFoundEntity, NotFound),
+    (theirs.ChannelPreconditionFailed, Conflict),
+    (theirs.ChannelLockedResource, Conflict),
+    (theirs.ConnectionNotAllowed, AccessRefused),
+    (theirs.ProbableAuthenticationError, AccessRefused),
+    (theirs.AuthenticationError, AccessRefused),
+    (theirs.ChannelClosed, ChannelLost),
+    (theirs.ChannelInvalidStateError, ChannelLost),
+    (theirs.AMQPChannelError, ChannelLost),
+    (theirs.ConnectionClosed, ChannelLost),
+    (theirs.AMQPConnectionError, Unavailable),
+    (theirs.AMQPError, Unavailable),
+    (ssl.SSLCertVerificationError, Unavailable),
+    (ssl.SSLError, Unavailable),
+    (socket.gaierror, Unavailable),
+    (ConnectionError, Unavailable),
+    (asyncio.IncompleteReadError, Unavailable),
+    (TimeoutError, Unavailable),
+    (OSError, Unavailable),
+)
+
+#: What the broker puts in front of its reply texts.
+_REPLY_CODE = re.compile(r"^(?:[A-Z_]+ - )+")
+
+
+def translate(error: BaseException, while_doing: str) -> BrokerError:
+    """Our error for one of theirs, to be raised ``from`` it.
+
+    :param while_doing: begins the message, such as ``"declare queue 'emails'"``.
+    """
+    if isinstance(error, BrokerError):
+        return error
+    for their_type, our_type in _TABLE:
+        if isinstance(error, their_type):
+            return our_type(f"{while_doing}: {reply_text(error)}")
+    return ChannelLost(f"{while_doing}: {reply_text(error)}")
+
+
+def reply_text(error: BaseException) -> str:
+    """The broker's own words, without the reply code's name."""
+    words = [str(part) for part in error.args if part not in (None, "")]
+    text = _REPLY_CODE.sub("", words[-1] if words else "") or type(error).__name__
+    return text.replace("\n", " ")
+
+
+@contextmanager
+def translated(while_doing: str) -> Iterator[None]:
+    """Turn the library's errors inside the block into ours.
+
+    The library answers a lost connection with ``CancelledError`` in tasks that nobody cancelled; only a real
+    cancellation of the running task goes on as one.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ChannelLost(f"{while_doing}: the connection was lost") from None
+    except Exception as error:
+        raise translate(error, while_doing) from error

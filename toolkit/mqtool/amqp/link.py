@@ -1,0 +1,210 @@
+"""One connection to the broker: opened once, never reopened; whoever needs a new one opens a new one.
+
+Recovery is the business of the services, which know what has to happen after it. Publishing and consuming use separate
+links: the broker blocks a publishing connection while an alarm is raised, and acks must still flow
+(rabbitmq.com/docs/alarms).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import TracebackType
+
+import aiormq
+from aiormq.abc import AbstractChannel
+
+from mqtool.amqp.channels import ConsumeChannel, DeclareChannel, PublishChannel
+from mqtool.amqp.foreign import translate, translated
+from mqtool.amqp.tls import ssl_context
+from mqtool.amqp.transport import MuxTransport
+from mqtool.errors import AccessRefused, BrokerError, ChannelLost, Unavailable
+from mqtool.settings import BrokerUrl, Settings
+
+log = logging.getLogger("mqtool.amqp")
+
+#: How long a graceful close may take, in seconds.
+CLOSE_TIMEOUT = 5.0
+
+
+class Link:
+    """An open connection.
+
+    :ivar url: the candidate that answered.
+    :ivar blocked: why the broker has blocked publishing on this connection; ``None`` while it has not.
+    :ivar lost: done when the connection is gone; its result says why.
+    """
+
+    def __init__(self, url: BrokerUrl, connection: aiormq.Connection, transport: MuxTransport) -> None:
+        self.url = url
+        self.blocked: str | None = None
+        self.lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        self.on_blocked: list[Callable[[str | None], None]] = []
+        self._connection = connection
+        self._transport = transport
+        transport.mux.on_blocked = self._set_blocked
+        transport.mux.frame_max = max(connection.connection_tune.frame_max or 0, 4096)
+        transport.protocol.on_lost = self._set_lost
+        connection.closing.add_done_callback(self._library_closed)
+
+    # -- opening and closing
+    @classmethod
+    async def open(cls, settings: Settings, name: str = "mqtool") -> Link:
+        """Connect to the first candidate that answers.
+
+        :param name: shown by the broker's management pages.
+        :raises AccessRefused: wrong credentials or no access to the virtual host (no other candidate is tried: they are
+            nodes of one cluster).
+        :raises Unavailable: no candidate answered; the message lists them all.
+        """
+        failures = []
+        for url in settings.urls:
+            try:
+                return await cls._open_one(url, name)
+            except AccessRefused:
+                raise
+            except BrokerError as error:
+                failures.append(str(error))
+        raise Unavailable("; ".join(failures))
+
+    @classmethod
+    async def _open_one(cls, url: BrokerUrl, name: str) -> Link:
+        transport = MuxTransport(ssl_context(url))
+        connection = aiormq.Connection(
+            url.secret(),
+            transport_factory=transport,
+            client_properties={"connection_name": name, "product": "mqtool"},
+        )
+        try:
+            with translated(f"connect to {url}"):
+                await connection.connect()
+                await connection.connected.wait()
+        except AccessRefused as error:
+            advice = f"check user, password, and that the user may use virtual host {url.vhost!r}"
+            raise AccessRefused(f"{error}; {advice}") from error
+        except BrokerError as error:
+            raise Unavailable(f"{error}; check that the broker runs and that host and port are right") from error
+        return cls(url, connection, transport)
+
+    async def close(self) -> None:
+        """Close in order: what was queued is written first. Safe to call twice; never raises."""
+        if not self.lost.done():
+            self._transport.mux.flush()
+            try:
+                with translated("close the connection"):
+                    await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT)
+            except BrokerError:  # a peer that is gone cannot say good-bye
+                self._transport.writer.transport.abort()
+        self._set_lost(ChannelLost("closed by us"))
+
+    def abort(self) -> None:
+        """Drop the socket at once. What was unacked goes back to its queues."""
+        self._set_lost(ChannelLost("dropped by us"))
+        self._transport.writer.transport.abort()
+
+    async def __aenter__(self) -> Link:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- what the broker said
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is still there, as far as can be known without asking."""
+        return not self.lost.done()
+
+    @property
+    def server_version(self) -> str:
+        """The broker's version, such as ``4.3.6``; empty if it does not say."""
+        value = self._connection.server_properties.get("version", "")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame that both sides agreed on, in bytes."""
+        return self._connection.connection_tune.frame_max or 131072
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the socket takes no more bytes for now."""
+        return self._transport.protocol.paused
+
+    async def drain(self) -> None:
+        """Wait until the socket takes bytes again.
+
+        :raises ChannelLost: the connection is gone.
+        """
+        try:
+            await self._transport.drain()
+        except (OSError, RuntimeError) as error:
+            raise ChannelLost(f"write: {error}") from error
+
+    # -- channels
+    async def publish_channel(self) -> PublishChannel:
+        """A channel in confirm mode.
+
+        :raises ChannelLost: the connection went away.
+        """
+        channel = await self._channel(confirms=True)
+        lane = PublishChannel(channel, self._transport.mux, self.frame_max)
+        self._mount(channel, lane)
+        return lane
+
+    async def consume_channel(self, prefetch: int) -> ConsumeChannel:
+        """A channel to consume on. ``prefetch`` bounds the unacked messages of each consumer on it.
+
+        :raises ChannelLost: the connection went away.
+        """
+        channel = await self._channel(confirms=False)
+        with translated("set the prefetch"):
+            await channel.basic_qos(prefetch_count=prefetch)
+        lane = ConsumeChannel(channel, self._transport.mux)
+        self._mount(channel, lane)
+        return lane
+
+    async def declare_channel(self) -> DeclareChannel:
+        """A channel for declaring, purging, and moving single messages; closed by the broker at the first error.
+
+        :raises ChannelLost: the connection went away.
+        """
+        return DeclareChannel(await self._channel(confirms=False))
+
+    async def _channel(self, confirms: bool) -> AbstractChannel:
+        if not self.alive:
+            raise ChannelLost(f"open a channel: {self.lost.result()}")
+        with translated("open a channel"):
+            return await self._connection.channel(publisher_confirms=confirms)
+
+    def _mount(self, channel: AbstractChannel, lane: PublishChannel | ConsumeChannel) -> None:
+        mux = self._transport.mux
+        mux.attach(channel.number, lane)
+
+        def closed(future: asyncio.Future[None]) -> None:
+            mux.detach(channel.number, _why(future))
+
+        channel.closing.add_done_callback(closed)
+
+    # -- being told
+    def _set_blocked(self, reason: str | None) -> None:
+        self.blocked = reason
+        for callback in self.on_blocked:
+            callback(reason)
+
+    def _library_closed(self, future: asyncio.Future[None]) -> None:
+        self._set_lost(_why(future))
+
+    def _set_lost(self, reason: BrokerError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+            self._transport.mux.lost(reason)
+
+
+def _why(future: asyncio.Future[None]) -> BrokerError:
+    error = None if future.cancelled() else future.exception()
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return ChannelLost("the connection is closed")
+    return translate(error, "closed by the broker")

@@ -1,0 +1,222 @@
+"""The multiplexer: takes the frames of the hot path out of a connection's bytes, and leaves the rest to the library.
+
+Bytes that arrive pass through :meth:`Mux.feed`. Deliveries, confirms and returns on channels that have a lane are
+handled here; every other frame is handed on unchanged, so that handshake, heartbeats, channel methods and errors stay
+the client library's. Frames to send collect in one list and are written once per turn of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mqtool.amqp import wire
+from mqtool.errors import BrokerError
+from mqtool.message import Properties
+
+#: Written at once when so much has collected, instead of at the end of the turn.
+FLUSH_BYTES = 64 * 1024
+#: No broker agrees on larger frames; whoever sends one is not an AMQP broker, or its bytes were damaged on the way.
+MAX_FRAME = 16 * 1024 * 1024
+
+
+class RawDelivery:
+    """Route and properties of one delivery, still as bytes."""
+
+    __slots__ = ("_header", "_method")
+
+    def __init__(self, method: bytes, header: bytes) -> None:
+        self._method = method
+        self._header = header
+
+    @property
+    def exchange(self) -> str:
+        """Read from the method frame."""
+        return self._route()[0]
+
+    @property
+    def routing_key(self) -> str:
+        """Read from the method frame."""
+        return self._route()[1]
+
+    def _route(self) -> tuple[str, str]:
+        method = self._method
+        # deliver: class, method, consumer tag, delivery tag, redelivered; return: class, method, code, text
+        at = 4 + 1 + method[4] + 9 if method[:4] == wire.DELIVER else 6 + 1 + method[6]
+        exchange, at = wire.read_short_string(method, at)
+        return exchange, wire.read_short_string(method, at)[0]
+
+    def properties(self) -> Properties:
+        """Decode the content header.
+
+        :raises ValueError: it is not what AMQP allows.
+        """
+        return wire.read_properties(self._header)
+
+
+class Lane(Protocol):
+    """What one channel does with its frames of the hot path. None of these may block or raise."""
+
+    def on_content(self, method: bytes, header: bytes, body: bytes) -> None:
+        """A whole delivered or returned message."""
+
+    def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """A basic.ack or basic.nack of the broker."""
+
+    def on_flush(self) -> None:
+        """The turn ends: write what was held back (acks)."""
+
+    def on_lost(self, reason: BrokerError) -> None:
+        """The channel or connection is gone; called once."""
+
+
+class _Partial:
+    """A message whose content has not all arrived."""
+
+    __slots__ = ("header", "method", "missing", "parts")
+
+    def __init__(self, method: bytes) -> None:
+        self.method = method
+        self.header = b""
+        self.missing = -1
+        self.parts: list[bytes] = []
+
+
+class Mux:
+    """One connection's lanes, by channel number.
+
+    :param write: hands bytes to the transport.
+    :param call_soon: the event loop's.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self.lanes: dict[int, Lane] = {}
+        self.on_blocked: Callable[[str | None], None] = lambda reason: None
+        self.on_corrupt: Callable[[str], None] = lambda reason: None
+        self.frame_max = MAX_FRAME
+        self._write = write
+        self._call_soon = call_soon
+        self._rest = b""
+        self._partial: dict[int, _Partial] = {}
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._scheduled = False
+        self._dirty: list[Lane] = []
+
+    # -- output
+    def send(self, pieces: list[bytes], size: int) -> None:
+        """Queue complete frames; ``size`` is their rough number of bytes."""
+        self._out += pieces
+        self._out_bytes += size
+        if self._out_bytes >= FLUSH_BYTES:
+            self.flush()
+        else:
+            self._schedule()
+
+    def mark(self, lane: Lane) -> None:
+        """Call the lane's ``on_flush`` at the end of this turn."""
+        self._dirty.append(lane)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write everything that has collected, in order."""
+        if self._dirty:
+            self._scheduled = True  # what the lanes add now is written now
+            dirty, self._dirty = self._dirty, []
+            for lane in dirty:
+                lane.on_flush()
+        self._scheduled = False
+        if self._out:
+            out, self._out, self._out_bytes = self._out, [], 0
+            self._write(b"".join(out))
+
+    # -- input
+    def feed(self, data: bytes) -> bytes:
+        """Take in bytes from the socket; return those that are the library's."""
+        if self._rest:
+            data = self._rest + data
+        size, at = len(data), 0
+        theirs: list[bytes] = []
+        unpack, lanes = wire.frame_head.unpack_from, self.lanes
+        while size - at >= wire.FRAME_OVERHEAD:
+            kind, channel, length = unpack(data, at)
+            end = at + wire.FRAME_OVERHEAD + length
+            if length > self.frame_max:
+                return self._corrupt(f"a frame of {length} bytes, more than the {self.frame_max} agreed on")
+            if end > size:
+                break
+            if data[end - 1] != wire.FRAME_END:
+                return self._corrupt("a frame without its end")
+            lane = lanes.get(channel)
+            if lane is None:
+                if channel == 0:
+                    self._watch_blocked(data[at + 7 : end - 1])
+                theirs.append(data[at:end])
+            elif not self._hot(lane, kind, channel, data, at + 7, end - 1):
+                theirs.append(data[at:end])
+            at = end
+        self._rest = data[at:]
+        return b"".join(theirs)
+
+    def _hot(self, lane: Lane, kind: int, channel: int, data: bytes, start: int, end: int) -> bool:
+        """Handle one frame of a lane's channel; False if it is the library's."""
+        if kind == wire.FRAME_METHOD:
+            method = data[start : start + 4]
+            if method == wire.ACK or method == wire.NACK:
+                (tag,) = wire.longlong.unpack_from(data, start + 4)
+                lane.on_confirm(tag, bool(data[start + 12] & 1), method == wire.ACK)
+                return True
+            if method == wire.DELIVER or method == wire.RETURN:
+                self._partial[channel] = _Partial(data[start:end])
+                return True
+            return False
+        partial = self._partial.get(channel)
+        if partial is None:
+            return False
+        if kind == wire.FRAME_HEADER:
+            partial.header = data[start:end]
+            (partial.missing,) = wire.longlong.unpack_from(data, start + 4)
+        else:
+            partial.parts.append(data[start:end])
+            partial.missing -= end - start
+        if partial.missing <= 0:
+            del self._partial[channel]
+            parts = partial.parts
+            lane.on_content(partial.method, partial.header, parts[0] if len(parts) == 1 else b"".join(parts))
+        return True
+
+    def _corrupt(self, what: str) -> bytes:
+        self._rest = b""
+        self.on_corrupt(f"the peer sent {what}")
+        return b""
+
+    def _watch_blocked(self, payload: bytes) -> None:
+        method = payload[:4]
+        if method == wire.BLOCKED:
+            self.on_blocked(wire.read_short_string(payload, 4)[0] or "no reason given")
+        elif method == wire.UNBLOCKED:
+            self.on_blocked(None)
+
+    # -- lanes
+    def attach(self, channel: int, lane: Lane) -> None:
+        """Handle the hot frames of this channel from now on."""
+        self.lanes[channel] = lane
+
+    def detach(self, channel: int, reason: BrokerError) -> None:
+        """The channel is gone: tell its lane, once, and leave its frames to the library."""
+        self._partial.pop(channel, None)
+        lane = self.lanes.pop(channel, None)
+        if lane is not None:
+            lane.on_lost(reason)
+
+    def lost(self, reason: BrokerError) -> None:
+        """The connection is gone: tell every lane, once."""
+        self._out.clear()
+        self._dirty.clear()
+        for channel in list(self.lanes):
+            self.detach(channel, reason)
