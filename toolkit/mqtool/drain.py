@@ -8,7 +8,7 @@ from random import Random
 _random = Random()
 
 #: Seconds after which an old observation weighs 1/e of a fresh one.
-_MEMORY = 10.0
+_MEMORY = 5.0
 #: Observations further apart than this (seconds) say nothing about the rate: the queue may have been empty in between.
 #: Longer than the longest ``retry_after``, so that a lone client that keeps to it still learns.
 _STALE = 90.0
@@ -32,14 +32,14 @@ class DrainEstimate:
         self._forget()
 
     def _forget(self) -> None:
-        self._drained = 0.0
-        self._seconds = 0.0
+        self._weighted_rate = 0.0
+        self._weight = 0.0
         self._drained_at: float | None = None
 
     @property
     def rate(self) -> float | None:
         """Messages per second that leave the queue; ``None`` while nothing is known."""
-        return self._drained / self._seconds if self._seconds else None
+        return self._weighted_rate / self._weight if self._weight else None
 
     def accepted(self, n: int = 1) -> None:
         """The queue took ``n`` more messages."""
@@ -60,8 +60,8 @@ class DrainEstimate:
             self._forget()
             return
         keep = math.exp(-seconds / _MEMORY)
-        self._drained = self._drained * keep + drained
-        self._seconds = self._seconds * keep + seconds
+        self._weighted_rate = self._weighted_rate * keep + drained / seconds * (1 - keep)
+        self._weight = self._weight * keep + (1 - keep)
         if drained:
             self._drained_at = now
 
