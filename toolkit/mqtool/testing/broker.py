@@ -1,0 +1,348 @@
+"""A RabbitMQ for tests: where it is, and what can be done to it.
+
+::
+
+    Broker                a broker that answers; virtual hosts and connections by the management API
+    +-- ExternalBroker    somebody else's: never stopped
+    +-- BrokerProcess     our own: started, killed, paused, restarted on the same data and the same ports
+        +-- NativeBroker      rabbitmq-server as a process of this user
+        +-- ContainerBroker   an image in Docker
+
+Everything here blocks; in a coroutine call it by ``asyncio.to_thread``.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from mqtool.errors import BrokerError, Unavailable
+from mqtool.settings import BrokerUrl, parse_url
+from mqtool.testing.ports import answers
+
+READY_WITHIN = 90.0
+"""Seconds that a broker has to become ready: far more than it needs, since a busy machine is no failure."""
+
+Resource = Literal["memory", "disk"]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """A virtual host of its own for one test.
+
+    :param name: its name.
+    :param url: AMQP URL that ends in it, with user and password.
+    :param management_url: base URL of the management API, without ``/api``.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    management_url: str = field(repr=False)
+    broker: Broker = field(repr=False)
+
+
+class Broker:
+    """A broker that answers.
+
+    :param name: short and readable; pytest shows it.
+    :param address: where AMQP is spoken, and as whom.
+    :param management_url: base URL of the management API, without ``/api``; user and password as for AMQP
+        unless it holds its own.
+    """
+
+    def __init__(self, name: str, address: BrokerUrl, management_url: str) -> None:
+        self.name = name
+        self.management_url = management_url.rstrip("/")
+        self._address = address
+        self._http: httpx.Client | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self._address.host}:{self._address.port}>"
+
+    @property
+    def host(self) -> str:
+        """Name or IP address of the machine."""
+        return self._address.host
+
+    @property
+    def port(self) -> int:
+        """The TCP port of AMQP."""
+        return self._address.port
+
+    def url(self, vhost: str = "/") -> str:
+        """The AMQP URL of a virtual host, with user and password."""
+        return replace(self._address, vhost=vhost).secret()
+
+    @property
+    def version(self) -> str:
+        """What the broker says that it is, such as ``"4.3.6"``."""
+        return str(self.request("GET", "overview")["rabbitmq_version"])
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The first two numbers of the version, to compare: ``broker.release >= (4, 0)``."""
+        major, minor = self.version.split(".")[:2]
+        return int(major), int(minor)
+
+    def request(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
+        """Call the management API.
+
+        :param path: below ``/api/``, already quoted, such as ``queues/%2F/emails``.
+        :returns: the decoded JSON, or ``None`` when the answer is empty.
+        :raises Unavailable: nobody answers.
+        :raises BrokerError: the answer was a refusal.
+        """
+        try:
+            response = self._client().request(method, f"/api/{path}", json=body, headers=headers)
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"the management API of broker {self.name} does not answer ({error}); is it running?"
+            ) from error
+        if response.is_error:
+            raise BrokerError(f"{method} /api/{path} on broker {self.name}: {response.status_code} {response.text}")
+        return response.json() if response.content else None
+
+    def create_vhost(self, name: str) -> VirtualHost:
+        """Make a virtual host, with full permissions for our user. It may exist already.
+
+        :raises BrokerError: the broker refused.
+        """
+        quoted, user = quote(name, safe=""), self._address.user
+        self.request("PUT", f"vhosts/{quoted}", {})
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        self.request("PUT", f"permissions/{quoted}/{quote(user, safe='')}", everything)
+        return VirtualHost(name, self.url(name), self.management_url, self)
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all that is in it. It may be gone already.
+
+        :raises BrokerError: the broker refused.
+        """
+        if name in (vhost["name"] for vhost in self.request("GET", "vhosts?columns=name")):
+            self.request("DELETE", f"vhosts/{quote(name, safe='')}")
+
+    def connections(self, vhost: str) -> list[str]:
+        """The names of the AMQP connections that are open on a virtual host."""
+        listed = self.request("GET", f"vhosts/{quote(vhost, safe='')}/connections")
+        return [connection["name"] for connection in listed]
+
+    def close_all_connections(self, vhost: str, reason: str = "closed by a test") -> int:
+        """Close each connection that is open on a virtual host now, as an operator would.
+
+        :returns: how many were closed. Those that their clients opened again meanwhile are not touched.
+        """
+        names = self.connections(vhost)
+        for name in names:
+            self.request("DELETE", f"connections/{quote(name, safe='')}", headers={"X-Reason": reason})
+        return len(names)
+
+    def healthy(self) -> bool:
+        """Whether AMQP answers and every virtual host is up."""
+        if not answers(self._address.host, self._address.port):
+            return False
+        try:
+            self.request("GET", "health/checks/virtual-hosts")
+        except BrokerError:
+            return False
+        return True
+
+    def recover(self) -> None:
+        """Undo what a test may have left: afterwards the broker answers, without alarms that a test raised."""
+
+    def close(self) -> None:
+        """Let go of the broker. May be called twice."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _client(self) -> httpx.Client:
+        if self._http is None:
+            own = urlsplit(self.management_url).username is not None
+            auth = None if own else httpx.BasicAuth(self._address.user, self._address.password)
+            # trust_env off: a proxy set for the internet must not stand between a test and its own machine
+            self._http = httpx.Client(base_url=self.management_url, auth=auth, timeout=30.0, trust_env=False)
+        return self._http
+
+
+class ExternalBroker(Broker):
+    """A broker that somebody else runs. Virtual hosts are made and deleted on it; it is never stopped.
+
+    :param url: AMQP URL; its virtual host is not used.
+    :param management_url: base URL of its management API, without ``/api``.
+    :raises ConfigurationError: the URL is not one.
+    """
+
+    def __init__(self, url: str, management_url: str, name: str = "url") -> None:
+        super().__init__(name, parse_url(url), management_url)
+
+    def check(self) -> None:
+        """:raises Unavailable: it does not answer."""
+        if not self.healthy():
+            raise Unavailable(
+                f"no healthy broker at {self._address} with its management API at {self.management_url}; "
+                "mend MQTOOL_TEST_URL and MQTOOL_TEST_MANAGEMENT_URL, or unset them"
+            )
+
+
+class BrokerProcess(Broker, ABC):
+    """A broker of our own. ``start`` returns when it is ready; as a context manager it is closed at the end.
+
+    Data and ports stay the same until ``close()``, whatever is done in between.
+    """
+
+    def __init__(self, name: str, address: BrokerUrl, management_url: str) -> None:
+        super().__init__(name, address, management_url)
+        self._alarms: dict[Resource, list[str]] = {}
+        self._paused = False
+
+    def start(self) -> Self:
+        """Start it unless it runs, and wait until it is ready.
+
+        :raises Unavailable: it ended, or was not ready in time; the message ends with what it said last.
+        """
+        if not self.alive():
+            self._launch()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def restart(self) -> None:
+        """Stop it in order, unless it is dead already, and start it again on the same data and ports."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """Stop it in order; its data and ports stay."""
+        if self.alive():
+            self.resume()
+            self._shut_down()
+        self._alarms.clear()
+
+    def kill(self) -> None:
+        """End it at once, as ``kill -9`` or a power cut of the node would; its data and ports stay."""
+        self._end()
+        self._paused = False
+        self._alarms.clear()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing is answered, until ``resume()``."""
+        self._freeze()
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after ``pause()``; does nothing otherwise."""
+        if self._paused:
+            self._thaw()
+            self._paused = False
+
+    def recover(self) -> None:
+        """Afterwards the broker runs, is not paused, and has no alarm that a test raised."""
+        self.resume()
+        self.start()
+        for resource in list(self._alarms):
+            self.set_alarm(False, resource)
+
+    def set_alarm(self, on: bool, resource: Resource = "memory") -> None:
+        """Raise a memory or disk alarm by moving its threshold, or put the threshold back; waits until it is so.
+
+        With an alarm on, the broker stops reading from connections that publish, and tells them.
+        """
+        node = self._node()
+        if on == bool(node[f"{'mem' if resource == 'memory' else 'disk_free'}_alarm"]):
+            return
+        if on:
+            setting, kept, moved = {
+                "memory": (["set_vm_memory_high_watermark", "absolute"], node["mem_limit"], 1),
+                "disk": (["set_disk_free_limit"], node["disk_free_limit"], 2 * int(node["disk_free"])),
+            }[resource]
+            self._alarms[resource] = [*setting, str(kept)]
+            self.rabbitmqctl(*setting, str(moved))
+        elif resource in self._alarms:
+            self.rabbitmqctl(*self._alarms.pop(resource))
+        else:
+            raise BrokerError(f"the {resource} alarm of broker {self.name} was not raised here; free the {resource}")
+        flag = "mem_alarm" if resource == "memory" else "disk_free_alarm"
+        wait_until(lambda: bool(self._node()[flag]) == on, f"the {resource} alarm of broker {self.name} to be {on}")
+
+    def wait_until_ready(self, timeout: float = READY_WITHIN) -> None:
+        """Wait until it answers.
+
+        :param timeout: seconds.
+        :raises Unavailable: it ended or the time ran out; the message ends with what it said last.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.healthy():
+            if not self.alive() or time.monotonic() > deadline:
+                why = f"was not ready after {timeout:.0f} s" if self.alive() else "ended while it started"
+                raise Unavailable(f"broker {self.name} {why}; it said last:\n{self.log_tail()}")
+            time.sleep(0.05)
+
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether its process exists, ready or not, paused or not."""
+
+    @abstractmethod
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl on it and return what it printed.
+
+        :raises BrokerError: it failed; the message holds what it said.
+        """
+
+    @abstractmethod
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines that it logged."""
+
+    @abstractmethod
+    def _launch(self) -> None: ...
+
+    @abstractmethod
+    def _shut_down(self) -> None: ...
+
+    @abstractmethod
+    def _end(self) -> None: ...
+
+    @abstractmethod
+    def _freeze(self) -> None: ...
+
+    @abstractmethod
+    def _thaw(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def _node(self) -> Any:
+        return self.request("GET", "nodes")[0]
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
+    """Poll a condition until it holds.
+
+    :param what: what is waited for, for the message.
+    :param timeout: seconds.
+    :raises TimeoutError: it never held.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout:.0f} s in vain for {what}")
+        time.sleep(0.02)
+
+
+def loopback_address(port: int, host: str = "127.0.0.1") -> BrokerUrl:
+    """The address of a broker of our own, with RabbitMQ's default user."""
+    return parse_url(f"amqp://guest:guest@{host}:{port}/")
