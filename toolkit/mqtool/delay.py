@@ -34,11 +34,12 @@ def units(seconds: float, significant_bits: int | None = None) -> int:
     :param significant_bits: keep only so many leading bits (rounded up), for fewer hops; a retry whose delay is
         random anyway needs no more than four.
     """
-    count = min(max(math.ceil(round(seconds * 1000 / UNIT_MS, 6)), 0), 2**LEVELS - 1)
+    most: int = 2**LEVELS - 1
+    count = min(max(math.ceil(round(seconds * 1000 / UNIT_MS, 6)), 0), most)
     if significant_bits is None or count.bit_length() <= significant_bits:
         return count
     shift = count.bit_length() - significant_bits
-    return min(-(-count >> shift) << shift, 2**LEVELS - 1)
+    return min(-(-count >> shift) << shift, most)
 
 
 def walk(queue: str, seconds: float, significant_bits: int | None = None) -> Walk:

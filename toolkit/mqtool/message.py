@@ -29,6 +29,8 @@ ERROR = "mqtool-error"
 QUEUE = "mqtool-queue"
 #: Why the message is a dead letter: ``exhausted``, ``rejected`` (by the handler), ``invalid`` (its body).
 REASON = "mqtool-reason"
+#: Where the message was published to at first, as JSON: ``{"exchange", "routing_key"}``.
+ORIGIN = "mqtool-origin"
 #: Milliseconds since 1970: not to be handled before then (delays longer than one walk through the lanes).
 NOT_BEFORE = "mqtool-not-before"
 #: How often the message has been replayed from the dead-letter queue.
@@ -51,6 +53,7 @@ BINARY = "application/octet-stream"
 
 #: RabbitMQ 4 refuses larger messages by default (``max_message_size``); 3.x takes up to 128 MiB.
 DEFAULT_MAX_BODY = 16 * 1024 * 1024
+MAX_BODY_BEFORE_4 = 128 * 1024 * 1024
 
 
 def new_message_id() -> str:
@@ -121,7 +124,8 @@ class Message:
         :class:`Message` is taken as it is, with what is given here on top. What is not given is filled in: a fresh
         message id, the time, and delivery mode 2 (the broker writes the message to disk).
 
-        :param headers: application headers: str, bytes, bool, int, float, datetime, None, and lists and mappings of them.
+        :param headers: application headers: str, bytes, bool, int, float, datetime, None, and lists and mappings
+            of them.
         :param properties: fields of :class:`Properties`.
         :raises MessageError: ``value`` cannot be written as JSON, or a property is unknown.
         """

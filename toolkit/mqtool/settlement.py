@@ -66,11 +66,15 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Come back after ``seconds``; ``attempt`` is how many attempts have then been made."""
+    """Come back after ``seconds``; ``attempt`` is how many attempts have then been made.
+
+    ``exact``: somebody asked for just this delay; otherwise it may be rounded up to one that takes fewer hops.
+    """
 
     seconds: float
     attempt: int
     error: BaseException | None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def decide(
     if error is None:
         return Ack()
     if isinstance(error, Snooze):
-        return Later(max(error.after, 0.0), attempts_before, None)
+        return Later(max(error.after, 0.0), attempts_before, None, exact=True)
     attempt = attempts_before + 1
     if isinstance(error, DeadLetter):
         return Park("rejected", attempt, error)
@@ -110,5 +114,6 @@ def decide(
         return Park("invalid", attempt, error)
     if policy.exhausted(attempt):
         return Park("exhausted", attempt, error)
-    after = error.after if isinstance(error, Retry) else None
-    return Later(policy.delay(attempt, random) if after is None else max(after, 0.0), attempt, error)
+    if isinstance(error, Retry) and error.after is not None:
+        return Later(max(error.after, 0.0), attempt, error, exact=True)
+    return Later(policy.delay(attempt, random), attempt, error)

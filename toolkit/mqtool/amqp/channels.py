@@ -75,7 +75,8 @@ class PublishChannel:
     ) -> asyncio.Future[Verdict]:
         """Write one persistent, mandatory message; the future holds the broker's verdict.
 
-        The future fails with the :class:`BrokerError` that ended the channel when it goes away first: the message may or may
+        The future fails with the :class:`BrokerError` that ended the channel when it goes away first: the message
+        may or may
         not be queued.
 
         :param on_settled: called with the size of the body when the message is no longer in flight, however it ended.
@@ -160,7 +161,8 @@ class ConsumeChannel:
         """Start a consumer.
 
         :param on_delivery: called for each message, from the event loop; must not block.
-        :param on_cancelled: called with the queue's name when the broker cancels the consumer, because the queue was deleted,
+        :param on_cancelled: called with the queue's name when the broker cancels the consumer, because the queue
+            was deleted,
             its leader is gone, or a message was unacked for too long (rabbitmq.com/docs/consumer-cancel).
         :returns: the consumer's tag.
         :raises NotFound: no such queue. The channel is then gone.

@@ -12,7 +12,8 @@ from mqtool.settings import BrokerUrl
 def ssl_context(url: BrokerUrl) -> ssl.SSLContext | None:
     """The context for one broker URL; ``None`` for plain ``amqp``.
 
-    The query of the URL may name ``cafile``, ``capath``, ``certfile``, ``keyfile`` and ``no_verify_ssl=1``, as aio-pika's does.
+    The query of the URL may name ``cafile``, ``capath``, ``certfile``, ``keyfile`` and ``no_verify_ssl=1``, as
+    aio-pika's does.
 
     :raises ConfigurationError: a file cannot be read, or holds no certificate.
     """

@@ -32,7 +32,7 @@ class MuxReader(asyncio.StreamReader):
         self._clock = loop.time
         self._fed_at = 0.0
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # the protocol hands over bytes
         """Called by the protocol for everything that arrives."""
         if self.mux is not None:
             data = self.mux.feed(data)
@@ -93,7 +93,9 @@ class MuxTransport(TransportFactory):
         loop = asyncio.get_running_loop()
         reader = MuxReader(2**16, loop)
         self.protocol = MuxProtocol(reader, loop)
-        transport, _ = await loop.create_connection(lambda: self.protocol, url.host, url.port, ssl=self._context)
+        transport, _ = await loop.create_connection(
+            lambda: self.protocol, url.host or "", url.port or 0, ssl=self._context
+        )
         self.writer = asyncio.StreamWriter(transport, self.protocol, reader, loop)
         self.mux = reader.mux = Mux(transport.write, loop.call_soon)
         self.mux.on_corrupt = self._abort

@@ -90,6 +90,10 @@ def _field(value: object, name: str, depth: int) -> bytes:
         return b"d" + _double.pack(value)
     if value is None:
         return b"V"
+    return _rare_field(value, name, depth)
+
+
+def _rare_field(value: object, name: str, depth: int) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return b"x" + _long.pack(len(value)) + bytes(value)
     if isinstance(value, Mapping):
@@ -167,11 +171,10 @@ def properties(props: Properties) -> bytes:
         flags |= 0x0040
         stamp = _unsigned(props.timestamp)
     text = texts.get
-    return b"".join(
-        (_short.pack(flags), text(0x8000, b""), text(0x4000, b""), middle)
-        + tuple(text(bit, b"") for bit in (0x0400, 0x0200, 0x0100, 0x0080))
-        + (stamp, text(0x0020, b""), text(0x0010, b""), text(0x0008, b""))
-    )
+    parts = [_short.pack(flags), text(0x8000, b""), text(0x4000, b""), middle]
+    parts += [text(bit, b"") for bit in (0x0400, 0x0200, 0x0100, 0x0080)]
+    parts += [stamp, text(0x0020, b""), text(0x0010, b""), text(0x0008, b"")]
+    return b"".join(parts)
 
 
 def _octet(value: int, name: str) -> bytes:

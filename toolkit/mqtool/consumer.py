@@ -1,0 +1,256 @@
+"""One work queue's consumer: every delivery goes through one pipeline to exactly one settlement.
+
+The queue and its return lane are consumed on one channel. Deliveries are put aside at once and worked on by tasks
+of our
+own, which a lost connection does not touch: a handler always finishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from mqtool import message as headers
+from mqtool import names
+from mqtool.amqp.channels import ConsumeChannel
+from mqtool.amqp.link import Link
+from mqtool.backoff import Backoff
+from mqtool.delivery import Delivery
+from mqtool.errors import BrokerError, ChannelLost, NotFound
+from mqtool.handler import Handler
+from mqtool.memory import Key, SettledMemory
+from mqtool.message import Incoming
+from mqtool.settlement import Ack, InvalidBody, Later, Settlement, decide
+from mqtool.settler import Settler
+
+log = logging.getLogger("mqtool.consumer")
+
+_RESUBSCRIBE = Backoff(attempts=None, initial=0.2, factor=2, maximum=10, jitter=0.2)
+#: A message that is due within this many seconds counts as due.
+_DUE_ENOUGH = 0.05
+
+Item = tuple[ConsumeChannel, Incoming]
+
+
+class Consumer:
+    """Consumes one queue for one handler, over one link after the other.
+
+    :param policy: when failed messages are tried again.
+    :param threads: where synchronous handlers run.
+    """
+
+    def __init__(self, handler: Handler, settler: Settler, policy: Backoff, threads: Executor) -> None:
+        self.queue = handler.queue
+        self.problem: str | None = "not started"
+        self.handled = 0
+        self._handler = handler
+        self._settler = settler
+        self._policy = policy
+        self._threads = threads
+        self._memory = SettledMemory()
+        self._channel: ConsumeChannel | None = None
+        self._tags: list[str] = []
+        self._returns: deque[Item] = deque()
+        self._work: deque[Item] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._interrupted = asyncio.Event()
+        self._stopping = False
+        self._busy = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    # -- subscribing
+    @property
+    def consuming(self) -> bool:
+        """Whether the broker is handing out messages to this consumer, as far as can be known."""
+        return self.problem is None
+
+    @property
+    def busy(self) -> int:
+        """Deliveries being handled or settled right now."""
+        return self._busy
+
+    async def subscribe(self, link: Link) -> None:
+        """Start consuming over ``link``.
+
+        :raises NotFound: the queue or its return lane does not exist.
+        :raises BrokerError: anything else.
+        """
+        self._interrupted.clear()
+        channel = await link.consume_channel(self._handler.prefetch)
+        channel.on_lost_callback = lambda reason: self._lost(channel, str(reason))
+        self._channel, self._tags = channel, []
+        for queue, buffer in ((self.queue, self._work), (names.return_lane(self.queue), self._returns)):
+            on_delivery = self._put_aside(channel, buffer)
+            self._tags.append(await channel.consume(queue, on_delivery, lambda name: self._cancelled(channel, name)))
+        self.problem = None
+
+    async def attend(self, link: Link) -> None:
+        """Keep consuming over ``link`` until it is lost or the consumer stops; comes back after every interruption."""
+        failures = 0
+        while link.alive and not self._stopping:
+            if self.problem is None:
+                failures = 0
+                await self._interrupted.wait()
+                continue
+            await self._drop_channel()
+            try:
+                await self.subscribe(link)
+                log.info("%s: consuming again", self.queue)
+            except BrokerError as error:
+                failures += 1
+                self._say(_advice(error))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RESUBSCRIBE.delay(failures)):
+                        await asyncio.shield(link.lost)
+
+    def _say(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("%s: not consuming: %s", self.queue, problem)
+        self.problem = problem
+
+    def _lost(self, channel: ConsumeChannel, reason: str) -> None:
+        if channel is not self._channel:
+            return
+        self._memory.channel_lost()
+        self._returns.clear()
+        self._work.clear()
+        if not self._stopping:
+            self._say(reason)
+        self._interrupted.set()
+
+    def _cancelled(self, channel: ConsumeChannel, queue: str) -> None:
+        if channel is self._channel and not self._stopping:
+            self._say(f"the broker cancelled the consumer of {queue!r} (deleted, leader lost, or unacked for too long)")
+            self._interrupted.set()
+
+    async def _drop_channel(self) -> None:
+        channel = self._channel
+        if channel is not None and channel.lost is None:
+            with contextlib.suppress(BrokerError):
+                await channel.close()
+
+    # -- stopping
+    async def stop_taking(self) -> None:
+        """Take no more: cancel the consumers, give back what has not been started."""
+        self._stopping = True
+        self._interrupted.set()
+        channel, self.problem = self._channel, "stopping"
+        if channel is None or channel.lost is not None:
+            return
+        with contextlib.suppress(BrokerError):
+            for tag in self._tags:
+                await channel.cancel(tag)
+            for buffer in (self._returns, self._work):
+                while buffer:
+                    _, incoming = buffer.popleft()
+                    channel.requeue(incoming.tag)
+
+    async def drained(self) -> None:
+        """Wait until every delivery that was started is settled."""
+        await self._quiet.wait()
+
+    async def end(self) -> None:
+        """Cancel what still runs; its messages stay unacked and go back to the queue."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+
+    # -- the pipeline
+    def _put_aside(self, channel: ConsumeChannel, buffer: deque[Item]) -> Callable[[Incoming], None]:
+        def on_delivery(incoming: Incoming) -> None:
+            if self._stopping:
+                channel.requeue(incoming.tag)
+                return
+            buffer.append((channel, incoming))
+            self._wake()
+
+        return on_delivery
+
+    def _wake(self) -> None:
+        while self._idle:
+            future = self._idle.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+        if len(self._tasks) < self._handler.concurrency:
+            task = asyncio.create_task(self._run_tasks())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run_tasks(self) -> None:
+        """One of the handler's ``concurrency`` tasks: takes delivery after delivery; returns have precedence."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._returns or self._work:
+                channel, incoming = (self._returns or self._work).popleft()
+                self._busy += 1
+                self._quiet.clear()
+                try:
+                    await self._process(channel, incoming)
+                finally:
+                    self._busy -= 1
+                    if not self._busy:
+                        self._quiet.set()
+            future = loop.create_future()
+            self._idle.append(future)
+            await future
+
+    async def _process(self, channel: ConsumeChannel, incoming: Incoming) -> None:
+        key = self._key(incoming)
+        if key is not None and incoming.redelivered and self._memory.forget(key):
+            settlement: Settlement = Ack()
+        else:
+            settlement = await self._settlement(incoming)
+            self.handled += 1
+        try:
+            await self._settler.settle(channel, incoming, settlement)
+        except ChannelLost:
+            log.info("%s: message %s is done, but its ack could not be sent", self.queue, key and key[0])
+            if key is not None:
+                self._memory.unheard(key)
+        else:
+            if key is not None:
+                self._memory.acked(key)
+
+    def _key(self, incoming: Incoming) -> Key | None:
+        try:
+            message_id = incoming.message_id
+        except ValueError:
+            return None
+        return (message_id, incoming.number(headers.ATTEMPT)) if message_id else None
+
+    async def _settlement(self, incoming: Incoming) -> Settlement:
+        """Run the handler, and decide."""
+        try:
+            attempts = incoming.number(headers.ATTEMPT)
+            early = incoming.number(headers.NOT_BEFORE) / 1000 - time.time()
+        except ValueError as error:
+            return decide(InvalidBody(f"the properties cannot be read: {error}"), 0, self._policy)
+        if early > _DUE_ENOUGH:
+            return Later(early, attempts, None, exact=True)
+        try:
+            await self._handler.call(Delivery(self.queue, incoming), self._threads)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return decide(error, attempts, self._policy)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a handler is a failure of its message
+            return decide(error, attempts, self._policy)
+        return Ack()
+
+
+def _advice(error: BrokerError) -> str:
+    if isinstance(error, NotFound):
+        return f"{error}; run `mqtool apply` with its topology file"
+    return str(error)

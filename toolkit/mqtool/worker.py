@@ -1,0 +1,328 @@
+"""The worker: handlers, the connection they live on, and an orderly end.
+
+::
+
+    worker = Worker("amqp://localhost", topology="topology.yml")
+
+    @worker.handler("emails", concurrency=20)
+    async def send(email: Email, delivery: Delivery) -> None: ...
+
+    worker.run()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mqtool.amqp.link import Link
+from mqtool.backoff import Backoff
+from mqtool.consumer import Consumer
+from mqtool.errors import BrokerError, ConfigurationError, NotFound, Unavailable
+from mqtool.handler import Handler, HandlerFunction, make_handler
+from mqtool.publisher import Publisher
+from mqtool.settings import Settings
+from mqtool.settler import Settler
+
+if TYPE_CHECKING:
+    from mqtool.topology import Topology
+
+log = logging.getLogger("mqtool.worker")
+
+F = TypeVar("F", bound=HandlerFunction)
+
+DEFAULT_CONCURRENCY = 10
+DEFAULT_GRACE = 30.0
+_RECONNECT = Backoff(attempts=None, initial=0.2, factor=2, maximum=10, jitter=0.2)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Worker:
+    """Runs handlers on queues until it is told to stop.
+
+    It survives lost connections, broker restarts, cancelled consumers and deleted queues by coming back by itself,
+    and says
+    in its log what it waits for.
+
+    :param url: AMQP URL(s), see :class:`~mqtool.Settings`; default ``MQTOOL_URL`` or a local broker.
+    :param topology: the topology file (or a loaded topology) with the queues' retry policies; without one, the default
+        policy holds.
+    :param grace: seconds that running handlers are given when the worker stops.
+    :param give_up: end with :class:`Unavailable` when a queue has not been consumed for so many seconds; ``None``:
+        never.
+    :param name: shown on the broker's management pages.
+    :raises ConfigurationError: a setting is wrong.
+    :raises TopologyError: the topology file is.
+    """
+
+    def __init__(
+        self,
+        url: str | Settings | None = None,
+        *,
+        topology: str | Path | Topology | None = None,
+        grace: float = DEFAULT_GRACE,
+        give_up: float | None = None,
+        name: str = "mqtool worker",
+    ) -> None:
+        if grace < 0 or (give_up is not None and give_up <= 0):
+            raise ConfigurationError("grace is 0 or more seconds, give_up more than 0")
+        self._settings = Settings.of(url)
+        self._topology = _load(topology)
+        self._grace = grace
+        self._give_up = give_up
+        self._name = name
+        self._handlers: dict[str, Handler] = {}
+        self._consumers: list[Consumer] = []
+        self._stop = asyncio.Event()
+        self._hard = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running = False
+
+    # -- handlers
+    def handler(
+        self,
+        queue: str,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        prefetch: int | None = None,
+        retry: Backoff | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function for a queue.
+
+        It may be async or not (then it runs in a thread). It takes the body, the :class:`Delivery`, or both; see
+        :func:`mqtool.handler.make_handler` for how the body is decoded. Returning means done. :class:`Retry`,
+        :class:`Snooze` and :class:`DeadLetter` say otherwise; any other exception is a failed attempt.
+
+        :param concurrency: deliveries worked on at the same time.
+        :param prefetch: unacked deliveries taken ahead, per lane; default: as many as ``concurrency``.
+        :param retry: retry policy; default: the topology file's.
+        :param timeout: seconds that one call may take (async functions only).
+        :raises ConfigurationError: the signature or an option is wrong, or the queue has a handler already.
+        """
+
+        def register(function: F) -> F:
+            if queue in self._handlers:
+                raise ConfigurationError(f"queue {queue!r} has a handler already; one worker has one per queue")
+            if self._topology is not None and queue not in self._topology.work_queues():
+                raise ConfigurationError(f"the topology file has no work queue {queue!r}")
+            self._handlers[queue] = make_handler(
+                function, queue, concurrency=concurrency, prefetch=prefetch, retry=retry, timeout=timeout
+            )
+            return function
+
+        return register
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that have a handler."""
+        return tuple(self._handlers)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every queue is being consumed right now."""
+        return bool(self._consumers) and all(consumer.consuming for consumer in self._consumers)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why a queue is not being consumed, for each one that is not."""
+        return {consumer.queue: consumer.problem for consumer in self._consumers if consumer.problem is not None}
+
+    @property
+    def handled(self) -> int:
+        """How many deliveries the handlers have been given."""
+        return sum(consumer.handled for consumer in self._consumers)
+
+    # -- running
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT; a second signal stops at once. For use outside an event loop.
+
+        :raises MqtoolError: as :meth:`serve`.
+        """
+        try:
+            asyncio.run(self._run_with_signals())
+        finally:
+            _leave_stuck_threads()
+
+    async def _run_with_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            await self.serve()
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Stop taking, finish what runs, give back the rest. Called again: stop at once; what runs goes back to
+        its queue.
+
+        Call it from the worker's event loop, a signal handler of it, or a handler; :meth:`stop_threadsafe` from
+        elsewhere.
+        """
+        if self._stop.is_set():
+            self._hard.set()
+        self._stop.set()
+
+    def stop_threadsafe(self) -> None:
+        """:meth:`stop`, from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.stop)
+
+    async def serve(self) -> None:
+        """Consume until :meth:`stop` is called.
+
+        :raises ConfigurationError: no handlers, or it runs already.
+        :raises Unavailable: the broker cannot be reached at the start, or ``give_up`` seconds have passed without
+            consuming.
+        :raises AccessRefused: the broker refuses the credentials, at the start.
+        :raises NotFound: a queue does not exist, at the start.
+        """
+        if not self._handlers:
+            raise ConfigurationError("the worker has no handlers; register one with @worker.handler(queue)")
+        if self._running:
+            raise ConfigurationError("the worker runs already")
+        self._running, self._loop = True, asyncio.get_running_loop()
+        concurrency = sum(h.concurrency for h in self._handlers.values() if not h.is_async)
+        threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix="mqtool")
+        publisher = Publisher(self._settings, name=f"{self._name} (retries)")
+        self._consumers = [self._consumer(handler, publisher, threads) for handler in self._handlers.values()]
+        try:
+            await self._serve(publisher)
+        finally:
+            self._running = False
+            await publisher.close()
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _consumer(self, handler: Handler, publisher: Publisher, threads: ThreadPoolExecutor) -> Consumer:
+        policy, dead_letters = Backoff(), True
+        if self._topology is not None:
+            policy = self._topology.retry_policy(handler.queue)
+            dead_letters = self._topology.has_dead_letter_queue(handler.queue)
+        return Consumer(handler, Settler(handler.queue, publisher, dead_letters), handler.retry or policy, threads)
+
+    async def _serve(self, publisher: Publisher) -> None:
+        link = await Link.open(self._settings, self._name)
+        try:
+            await publisher.open()
+            for consumer in self._consumers:
+                await self._subscribe_first(consumer, link)
+            log.info("consuming %s", ", ".join(self._handlers))
+            link = await self._stay(link)
+            await self._drain()
+        finally:
+            for consumer in self._consumers:
+                await consumer.end()
+            if self._hard.is_set():
+                link.abort()
+            await link.close()
+
+    async def _subscribe_first(self, consumer: Consumer, link: Link) -> None:
+        try:
+            await consumer.subscribe(link)
+        except NotFound as error:
+            raise NotFound(f"{error}; run `mqtool apply` with its topology file first") from error
+
+    async def _stay(self, link: Link) -> Link:
+        """Keep consuming, over a new link whenever one is lost. Returns the last one when told to stop."""
+        stopped = asyncio.create_task(self._stop.wait())
+        watch = asyncio.create_task(self._watch())
+        try:
+            while True:
+                attending = [asyncio.create_task(consumer.attend(link)) for consumer in self._consumers]
+                try:
+                    await asyncio.wait((link.lost, stopped, watch), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await _cancel(attending)
+                if watch.done():
+                    await watch
+                if stopped.done():
+                    return link
+                log.warning("the connection is lost: %s", link.lost.result())
+                link = await self._reconnect(link, stopped, watch)
+                if stopped.done():
+                    return link
+        finally:
+            await _cancel([stopped, watch])
+
+    async def _reconnect(self, link: Link, stopped: asyncio.Task[bool], watch: asyncio.Task[None]) -> Link:
+        failures = 0
+        while not stopped.done() and not watch.done():
+            opening = asyncio.create_task(Link.open(self._settings, self._name))
+            await asyncio.wait((opening, stopped, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                await _cancel([opening])
+                break
+            try:
+                return await opening
+            except BrokerError as error:
+                failures += 1
+                log.warning("cannot connect (try %d): %s", failures, error)
+            await asyncio.wait(
+                (stopped, watch), timeout=_RECONNECT.delay(failures), return_when=asyncio.FIRST_COMPLETED
+            )
+        if watch.done():
+            await watch
+        return link
+
+    async def _watch(self) -> None:
+        """End the worker when it has consumed nothing for ``give_up`` seconds, with the reason."""
+        if self._give_up is None:
+            await asyncio.Event().wait()
+        loop = asyncio.get_running_loop()
+        since: dict[str, float] = {}
+        while True:
+            now = loop.time()
+            for queue, problem in self.problems.items():
+                if now - since.setdefault(queue, now) >= (self._give_up or 0):
+                    raise Unavailable(f"gave up: {queue} could not be consumed for {self._give_up:g} s: {problem}")
+            since = {queue: since[queue] for queue in self.problems}
+            await asyncio.sleep(min((self._give_up or 1) / 10, 1.0))
+
+    async def _drain(self) -> None:
+        """Stop taking, then let running handlers finish within the grace period."""
+        busy = sum(consumer.busy for consumer in self._consumers)
+        log.info("stopping; %d deliveries are being worked on", busy)
+        for consumer in self._consumers:
+            await consumer.stop_taking()
+        finished = asyncio.ensure_future(asyncio.gather(*(consumer.drained() for consumer in self._consumers)))
+        hard = asyncio.create_task(self._hard.wait())
+        await asyncio.wait((finished, hard), timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        if not finished.done():
+            left = sum(consumer.busy for consumer in self._consumers)
+            log.warning("stopping now; %d deliveries are not finished and go back to their queues", left)
+        await _cancel([finished, hard])
+
+
+def _load(topology: str | Path | Topology | None) -> Topology | None:
+    if topology is None or not isinstance(topology, str | Path):
+        return topology
+    from mqtool.topology import load
+
+    return load(topology, environment=os.environ)
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+def _leave_stuck_threads() -> None:
+    """Do not let the interpreter wait for handlers that were given up: their messages are back in the queue."""
+    stuck = [thread for thread in threading.enumerate() if thread.name.startswith("mqtool_")]
+    if stuck:
+        log.warning("%d handlers still run in threads; leaving without them", len(stuck))
+        logging.shutdown()
+        os._exit(1)
