@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from mqtool.testing.choose import choose_broker, open_broker
     from mqtool.testing.container import ContainerBroker
     from mqtool.testing.native import NativeBroker
+    from mqtool.testing.proxy import FaultProxy
 
 __all__ = [
     "Broker",
     "BrokerProcess",
     "ContainerBroker",
     "ExternalBroker",
+    "FaultProxy",
     "NativeBroker",
     "VirtualHost",
     "choose_broker",
@@ -31,6 +33,7 @@ _HOMES = {
     "BrokerProcess": "broker",
     "ContainerBroker": "container",
     "ExternalBroker": "broker",
+    "FaultProxy": "proxy",
     "NativeBroker": "native",
     "VirtualHost": "broker",
     "choose_broker": "choose",

@@ -38,7 +38,9 @@ def image_ready(image: str, pull_timeout: float = 60.0) -> bool:
         return False
     try:
         client.ping()
-        if not any(image in found.tags for found in client.images.list(name=image)):
+        try:
+            client.images.get(image)
+        except docker.errors.ImageNotFound:
             client.images.pull(image)
     except (docker.errors.DockerException, OSError):
         return False
