@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from mqtool.errors import ConfigurationError
@@ -57,6 +57,12 @@ class Settings:
     def vhost(self) -> str:
         """The virtual host that everything happens in."""
         return self.urls[0].vhost
+
+    def with_vhost(self, vhost: str | None) -> Settings:
+        """The same brokers with another virtual host; ``None`` changes nothing."""
+        if vhost is None or vhost == self.vhost:
+            return self
+        return replace(self, urls=tuple(replace(url, vhost=vhost) for url in self.urls))
 
     def __str__(self) -> str:
         return ",".join(str(url) for url in self.urls)

@@ -1,0 +1,114 @@
+"""The broker's management HTTP API, where it answers. The only module that speaks it.
+
+Everything that mqtool promises over AMQP alone works without it; it shows what AMQP cannot: bindings, unacked messages,
+rates, policies.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+from mqtool.errors import AccessRefused, BrokerError, ConfigurationError, NotFound, Unavailable
+from mqtool.settings import Settings
+
+_TIMEOUT = 10.0
+
+
+class Management:
+    """A client of the management API for one virtual host.
+
+    :param settings: broker URL, and the management URL if it is not the default one (15672, or 15671 with TLS).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        import httpx  # only those who use the management API pay for its import
+
+        self._httpx = httpx
+        base, auth = _address(settings)
+        self.url = base
+        self._vhost = quote(settings.vhost, safe="")
+        self._client = httpx.AsyncClient(base_url=base, auth=auth, timeout=_TIMEOUT)
+
+    @classmethod
+    async def find(cls, settings: Settings) -> Management | None:
+        """A client if the API answers with these credentials, else ``None``.
+
+        :raises BrokerError: a management URL was given in so many words, and does not answer.
+        """
+        client = cls(settings)
+        try:
+            await client.overview()
+        except BrokerError:
+            await client.close()
+            if settings.management_url is not None:
+                raise
+            return None
+        return client
+
+    async def overview(self) -> dict[str, Any]:
+        """Version, node, object totals.
+
+        :raises BrokerError: it does not answer.
+        """
+        return dict(await self._get("/api/overview"))
+
+    async def bindings(self) -> list[dict[str, Any]]:
+        """All bindings of the virtual host."""
+        return list(await self._get(f"/api/bindings/{self._vhost}"))
+
+    async def queues(self) -> list[dict[str, Any]]:
+        """All queues of the virtual host, with their counts as the statistics last saw them."""
+        return list(await self._get(f"/api/queues/{self._vhost}"))
+
+    async def queue(self, name: str) -> dict[str, Any]:
+        """One queue.
+
+        :raises NotFound: there is none.
+        """
+        return dict(await self._get(f"/api/queues/{self._vhost}/{quote(name, safe='')}"))
+
+    async def close(self) -> None:
+        """Close the HTTP connections."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _get(self, path: str) -> Any:
+        try:
+            response = await self._client.get(path)
+        except self._httpx.HTTPError as error:
+            raise Unavailable(f"management API at {self.url}: {error or type(error).__name__}") from error
+        if response.status_code in (401, 403):
+            raise AccessRefused(f"management API at {self.url}: the user needs the tag `management`")
+        if response.status_code == 404:
+            raise NotFound(f"management API at {self.url}: {path} is not there")
+        if response.is_error:
+            raise BrokerError(f"management API at {self.url}: {path} answered {response.status_code}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Unavailable(f"what answers at {self.url} is not the management API: {error}") from error
+
+
+def _address(settings: Settings) -> tuple[str, tuple[str, str]]:
+    """Base URL without credentials, and the credentials: its own, or the AMQP URL's."""
+    broker = settings.urls[0]
+    if settings.management_url is None:
+        host = f"[{broker.host}]" if ":" in broker.host else broker.host
+        scheme, port = ("https", 15671) if broker.tls else ("http", 15672)
+        return f"{scheme}://{host}:{port}", (broker.user, broker.password)
+    parts = urlsplit(settings.management_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError("the management URL is not one; write http://host:15672")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port_text = f":{parts.port}" if parts.port else ""
+    auth = (parts.username or broker.user, parts.password or broker.password)
+    return f"{parts.scheme}://{host}{port_text}{parts.path.rstrip('/')}", auth
