@@ -1,0 +1,142 @@
+"""One call of ``publish``, in the thread that made it: attempts, the pauses between them, and the time for each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from mqtool.backoff import Backoff
+from mqtool.errors import Busy, ConfigurationError, MqtoolError, Unavailable, Unconfirmed
+from mqtool.message import Message
+from mqtool.outcome import Receipt
+from mqtool.routing import Route, with_due
+from mqtool.sync.courier import Courier
+from mqtool.sync.shipment import Outcome, Shipment
+
+log = logging.getLogger("mqtool.publisher")
+
+#: While one message waits to be tried again, the others are looked at this often (seconds).
+_LOOK_EVERY = 0.05
+
+
+class Errand:
+    """A message to be delivered, in as many attempts as its backoff allows. The first attempt starts at once.
+
+    :param timeout: seconds for each attempt.
+    :ivar size: of the body, in bytes.
+    """
+
+    __slots__ = (
+        "_again_at",
+        "_attempt",
+        "_courier",
+        "_message",
+        "_outcome",
+        "_retry",
+        "_route",
+        "_shipment",
+        "_timeout",
+        "size",
+    )
+
+    def __init__(self, courier: Courier, route: Route, message: Message, timeout: float, retry: Backoff | None) -> None:
+        if not timeout >= 0:
+            raise ConfigurationError(f"timeout={timeout} is not a time to wait; give 0 or more seconds")
+        self.size = len(message.body)
+        self._courier = courier
+        self._route = route
+        self._message = message
+        self._timeout = timeout
+        self._retry = retry
+        self._attempt = 0
+        self._start()
+
+    def outcome(self, others: Iterable[object] = ()) -> Outcome:
+        """Wait for the end of it. An error is returned, not raised.
+
+        :param others: of these, errands are sent again meanwhile, when their pauses are over.
+        """
+        while True:
+            outcome = self._wait()
+            if self._is_final(outcome):
+                return outcome
+            now = time.monotonic()
+            for errand in (self, *others):
+                if isinstance(errand, Errand):
+                    errand._revive(now)
+            if self._again_at is not None:
+                time.sleep(min(max(self._again_at - now, 0.0), _LOOK_EVERY))
+
+    @property
+    def settled(self) -> bool:
+        """Whether :meth:`outcome` returns at once."""
+        outcome = self._outcome or (self._shipment.outcome if self._shipment is not None else None)
+        return outcome is not None and self._is_final(outcome)
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: do not write it, if it has not been written yet."""
+        shipment = self._shipment
+        if shipment is not None and shipment.claim():
+            self._courier.window.leave(shipment.size)
+
+    # -- attempts
+    def _start(self) -> None:
+        self._attempt += 1
+        self._again_at: float | None = None
+        self._shipment: Shipment | None = None
+        self._outcome: Outcome | None = None
+        try:
+            self._hand_over()
+        except MqtoolError as error:
+            self._outcome = error
+
+    def _hand_over(self) -> None:
+        courier, queue = self._courier, self._route.queue
+        refusal = courier.refusal(queue)
+        if refusal is not None:
+            raise refusal
+        shipment = Shipment(self._route, with_due(self._message, self._route), self._timeout)
+        if not courier.window.enter(shipment.size, shipment.deadline):
+            raise courier.too_late(queue, self._timeout, in_window=False)
+        self._shipment = shipment
+        courier.submit(shipment)
+
+    def _wait(self) -> Outcome:
+        """The outcome of the present attempt."""
+        if self._outcome is None:
+            self._outcome = self._wait_for(self._shipment) if self._shipment is not None else None
+        assert self._outcome is not None
+        return self._outcome
+
+    def _wait_for(self, shipment: Shipment) -> Outcome:
+        try:
+            outcome = shipment.wait()
+        except BaseException:  # the caller is interrupted
+            self.abandon()
+            raise
+        if outcome is not None:
+            return outcome
+        if shipment.claim():
+            self._courier.window.leave(shipment.size)
+            return self._courier.too_late(self._route.queue, self._timeout, in_window=True)
+        return shipment.outcome or Unconfirmed(shipment.message_id, f"no answer within {self._timeout:g} s")
+
+    def _is_final(self, outcome: Outcome) -> bool:
+        if isinstance(outcome, Receipt) or self._retry is None or self._retry.exhausted(self._attempt):
+            return True
+        return not isinstance(outcome, Busy | Unavailable | Unconfirmed)
+
+    def _revive(self, now: float) -> None:
+        """Plan the next attempt, or start it when its time has come."""
+        outcome = self._outcome or (self._shipment.outcome if self._shipment is not None else None)
+        if outcome is None or isinstance(outcome, Receipt) or self._retry is None or self._is_final(outcome):
+            return
+        if self._again_at is None:
+            pause = self._retry.delay(self._attempt)
+            if isinstance(outcome, Busy):
+                pause = max(pause, min(outcome.retry_after, self._retry.maximum))
+            log.info("try %d again in %.1f s: %s", self._attempt, pause, outcome)
+            self._again_at = now + pause
+        elif self._again_at <= now:
+            self._start()
