@@ -31,7 +31,8 @@ class Exchange:
 class Queue:
     """A queue to declare, with every argument as the broker knows it (``x-...``).
 
-    ``belongs_to`` names the work queue that a return lane or dead-letter queue serves.
+    ``belongs_to`` names the work queue that a return lane or dead-letter queue serves. ``observe``: compared, never
+    declared or changed; ``arguments`` then holds only what the file says.
     """
 
     name: str
@@ -51,17 +52,18 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A route from an exchange to a queue or to another exchange."""
+    """A route from an exchange to a queue or to another exchange. ``observe``: compared, never made or removed."""
 
     source: str
     destination: str
     key: str = ""
     to_exchange: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    observe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:  # noqa: A001 - the word that users know
+class Warning:
     """Something that works but can lose messages or surprise; ``code`` is explained in the docs."""
 
     code: str
@@ -90,7 +92,7 @@ class Features:
     def of_version(cls, text: str) -> Features:
         """Features of a version text such as ``3.10.8`` or ``4.3.6-rc.1``; unreadable parts count as 0."""
         numbers = [int("".join(c for c in part if c.isdigit()) or 0) for part in text.split("-")[0].split(".")[:3]]
-        return cls(tuple((numbers + [0, 0, 0])[:3]))  # type: ignore[arg-type]
+        return cls(tuple([*numbers, 0, 0, 0][:3]))  # type: ignore[arg-type]
 
     @property
     def negative_delivery_limit(self) -> bool:
