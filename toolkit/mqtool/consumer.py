@@ -53,6 +53,7 @@ class Consumer:
         self._policy = policy
         self._threads = threads
         self._memory = SettledMemory()
+        self._running: dict[Key, asyncio.Future[None]] = {}
         self._channel: ConsumeChannel | None = None
         self._tags: list[str] = []
         self._returns: deque[Item] = deque()
@@ -205,20 +206,36 @@ class Consumer:
 
     async def _process(self, channel: ConsumeChannel, incoming: Incoming) -> None:
         key = self._key(incoming)
+        if key is None:
+            await self._handle(channel, incoming, None)
+            return
+        while incoming.redelivered and (earlier := self._running.get(key)) is not None:
+            await asyncio.wait((earlier,))  # its channel was lost while we work on it: see how that ends first
+        finished = self._running[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._handle(channel, incoming, key)
+        finally:
+            finished.set_result(None)
+            if self._running.get(key) is finished:  # senders may give one id to several messages
+                del self._running[key]
+
+    async def _handle(self, channel: ConsumeChannel, incoming: Incoming, key: Key | None) -> None:
         if key is not None and incoming.redelivered and self._memory.forget(key):
             settlement: Settlement = Ack()
         else:
             settlement = await self._settlement(incoming)
             self.handled += 1
         try:
-            await self._settler.settle(channel, incoming, settlement)
-        except ChannelLost:
-            log.info("%s: message %s is done, but its ack could not be sent", self.queue, key and key[0])
-            if key is not None:
-                self._memory.unheard(key)
-        else:
-            if key is not None:
+            told = await self._settler.settle(channel, incoming, settlement)
+        except ChannelLost as error:
+            log.info("%s: a message will come again: %s", self.queue, error)
+            return
+        if key is not None:
+            if told:
                 self._memory.acked(key)
+            else:
+                log.info("%s: message %s is done, but its ack could not be sent", self.queue, key[0])
+                self._memory.unheard(key)
 
     def _key(self, incoming: Incoming) -> Key | None:
         try:

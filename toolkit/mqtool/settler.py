@@ -33,50 +33,51 @@ class Settler:
         self._publisher = publisher
         self._dead_letters = dead_letters
 
-    async def settle(self, channel: ConsumeChannel, incoming: Incoming, settlement: Settlement) -> None:
-        """Do it. Returns when the broker has been told.
+    async def settle(self, channel: ConsumeChannel, incoming: Incoming, settlement: Settlement) -> bool:
+        """Do it.
 
-        :raises ChannelLost: the delivery's channel is gone; the broker will deliver the message again.
+        :returns: whether the broker could be told. If not, all is done but the ack: when the message is delivered
+            again,
+            acking it is all that is left to do.
+        :raises ChannelLost: the delivery's channel went away before anything was done; the message will come again.
         """
         match settlement:
             case Ack():
-                channel.ack(incoming.tag)
+                return _ack(channel, incoming)
             case Requeue():
                 channel.requeue(incoming.tag)
+                return True
             case Later():
-                await self._retry(channel, incoming, settlement)
+                return await self._retry(channel, incoming, settlement)
             case Park():
-                await self._park(channel, incoming, settlement)
+                return await self._park(channel, incoming, settlement)
 
-    async def _retry(self, channel: ConsumeChannel, incoming: Incoming, later: Later) -> None:
+    async def _retry(self, channel: ConsumeChannel, incoming: Incoming, later: Later) -> bool:
         now = datetime.now(UTC)
         due = now + timedelta(seconds=later.seconds)
         route = routing.later(self._queue, later.seconds, due, None if later.exact else RETRY_BITS)
         try:
             copy = story.retry_copy(self._queue, incoming, later, now)
         except ValueError as error:
-            self._reject(channel, incoming, f"no copy can be made to retry it: {error}")
-            return
-        await self._replace(channel, incoming, route, copy)
+            return self._reject(channel, incoming, f"no copy can be made to retry it: {error}")
+        return await self._replace(channel, incoming, route, copy)
 
-    async def _park(self, channel: ConsumeChannel, incoming: Incoming, park: Park) -> None:
+    async def _park(self, channel: ConsumeChannel, incoming: Incoming, park: Park) -> bool:
         log.warning(
             "%s: message %s is a dead letter (%s) after attempt %d: %s",
             self._queue, _id(incoming), park.reason, park.attempt, park.error,
         )  # fmt: skip
         if not self._dead_letters:
             log.error("%s has no dead-letter queue: message %s is dropped", self._queue, _id(incoming))
-            channel.ack(incoming.tag)
-            return
+            return _ack(channel, incoming)
         target = names.dead_letter_queue(self._queue)
         try:
             copy = story.dead_copy(self._queue, incoming, park, datetime.now(UTC))
         except ValueError as error:
-            self._reject(channel, incoming, f"its properties cannot be read: {error}")
-            return
-        await self._replace(channel, incoming, Route(names.WORK, target, target), copy)
+            return self._reject(channel, incoming, f"its properties cannot be read: {error}")
+        return await self._replace(channel, incoming, Route(names.WORK, target, target), copy)
 
-    async def _replace(self, channel: ConsumeChannel, incoming: Incoming, route: Route, copy: Message) -> None:
+    async def _replace(self, channel: ConsumeChannel, incoming: Incoming, route: Route, copy: Message) -> bool:
         """Publish the copy until it is confirmed, then ack the original.
 
         While it cannot be published the original stays unacked: held up, never lost.
@@ -86,8 +87,7 @@ class Settler:
             try:
                 await self._publisher.send(route, copy)
             except MessageError as error:
-                self._reject(channel, incoming, str(error))
-                return
+                return self._reject(channel, incoming, str(error))
             except MqtoolError as error:
                 attempt += 1
                 wait = _AGAIN.delay(attempt)
@@ -101,14 +101,22 @@ class Settler:
                 )  # fmt: skip
                 await asyncio.sleep(wait)
             else:
-                channel.ack(incoming.tag)
-                return
+                return _ack(channel, incoming)
         raise ChannelLost(str(channel.lost))
 
-    def _reject(self, channel: ConsumeChannel, incoming: Incoming, why: str) -> None:
+    def _reject(self, channel: ConsumeChannel, incoming: Incoming, why: str) -> bool:
         """Leave the dead-lettering to the broker: the message stays as it is, without our story."""
         log.error("%s: delivery %d goes to the dead letters as it is: %s", self._queue, incoming.tag, why)
         channel.reject(incoming.tag, requeue=False)
+        return True
+
+
+def _ack(channel: ConsumeChannel, incoming: Incoming) -> bool:
+    try:
+        channel.ack(incoming.tag)
+    except ChannelLost:
+        return False
+    return True
 
 
 def _id(incoming: Incoming) -> str:
