@@ -94,7 +94,7 @@ def _fan_out_warnings(topology: Topology, layout: Layout, routes: Routes) -> Ite
             yield Warning(
                 "fan-out-into-bounds",
                 f"exchange {source}: a message with the key {key!r} goes to {len(reached)} bounded queues, "
-                f"{reached[0]} and {reached[1]}; if one refuses it, the other has it already, and sending again doubles it",
+                f"{reached[0]} and {reached[1]}; one may refuse what the other has, and sending it again doubles it",
             )
 
 

@@ -74,7 +74,7 @@ BY_NAME = {argument.name: argument for argument in ARGUMENTS}
 
 #: Arguments that a managed queue may not have, with the reason.
 REFUSED = {
-    "x-queue-mode": "RabbitMQ ignores it since 3.12 and its release notes for 4.3 refuse it; remove it",
+    "x-queue-mode": "RabbitMQ ignores it since 3.12, and 4.3 may refuse the queue; remove it",
     "x-queue-master-locator": "RabbitMQ 4.3 drops the connection over it; write the key queue-leader-locator",
     "x-max-in-memory-length": "quorum queues keep bodies on disk since 3.10, so it has no effect; remove it",
     "x-max-in-memory-bytes": "quorum queues keep bodies on disk since 3.10, so it has no effect; remove it",

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mqtool.topology import model
-from mqtool.topology.nodes import Path, Report, Scalar
+from mqtool.topology.interpolate import resolve
+from mqtool.topology.nodes import MAX_PROBLEMS, Node, Path, Report, Scalar
 
 #: Which model stands at which place; ``*`` is any name or number.
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
@@ -52,6 +53,8 @@ def explain(error: ValidationError, report: Report) -> list[Path]:
     for finding in error.errors(include_url=False):
         path: Path = tuple(finding["loc"])
         places.append(path)
+        if len(report.problems) > MAX_PROBLEMS:
+            continue
         node = report.node(path)
         if isinstance(node, Scalar) and node.failed:
             continue
@@ -98,8 +101,6 @@ def _wrong(path: Path, finding: Any, report: Report) -> str:
         return str(context["error"])
     node = report.node(path)
     if kind == "literal_error":
-        if path == ("mqtool",):
-            return "is not a version of the format that this mqtool reads; write 1"
         allowed = [word.strip(" '") for word in str(context["expected"]).replace(" or ", ",").split(",")]
         value = node.value if isinstance(node, Scalar) else None
         hint = report.near(value, allowed) if isinstance(value, str) else ""
@@ -107,6 +108,16 @@ def _wrong(path: Path, finding: Any, report: Report) -> str:
     if kind == "string_type":
         quotable = isinstance(node, Scalar) and node.value is not None
         return "is not text; put it in quotes" if quotable else "is not text; write a word"
-    if kind in _MESSAGES:
-        return _MESSAGES[kind].format(**context)
-    return str(finding["msg"])
+    message = _MESSAGES[kind].format(**context) if kind in _MESSAGES else str(finding["msg"])
+    return message + _quotes_hint(kind, node)
+
+
+def _quotes_hint(kind: str, node: Node | None) -> str:
+    """What to do when only quotes keep a value from being a number, or true, or false."""
+    if kind not in ("int_type", "float_type", "bool_type") or not isinstance(node, Scalar):
+        return ""
+    if not isinstance(node.value, str) or isinstance(resolve(node.value), str | None):
+        return ""
+    if node.variable:
+        return " while it is in quotes; write it without, on a line of its own"
+    return "; remove the quotes"

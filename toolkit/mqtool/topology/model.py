@@ -53,6 +53,13 @@ def _switch(value: object) -> object:
     return {} if value is True or value is None else value
 
 
+def _version(value: object) -> object:
+    """Python takes true and 1.0 for 1."""
+    if type(value) is not int or value != 1:
+        raise ValueError("is not a version of the format that this mqtool reads; write 1")
+    return value
+
+
 def _nothing_is_empty(value: object) -> object:
     """A list of which every line is commented out is empty."""
     return () if value is None else value
@@ -265,7 +272,7 @@ class PolicySpec(_Spec):
 class Topology(_Spec):
     """A whole topology file, with its defaults merged into every queue and exchange."""
 
-    mqtool: Literal[1] = Field(description="Version of the format.")
+    mqtool: Annotated[Literal[1], BeforeValidator(_version)] = Field(description="Version of the format.")
     vhost: Name | None = Field(default=None, description="Virtual host; the one of the broker's URL unless said.")
     owner: Name | None = Field(
         default=None,

@@ -11,6 +11,8 @@ from mqtool.topology.suggest import nearest
 
 Path = tuple[str | int, ...]
 
+#: A file with more problems than this is not read to its end by anybody.
+MAX_PROBLEMS = 1_000
 #: Suggestions cost time; a file with more mistakes than this gets the rest without.
 _MAX_SUGGESTIONS = 100
 
@@ -158,6 +160,12 @@ class Report:
         return f"; did you mean {found!r}?" if found else ""
 
     def sorted(self) -> list[Problem]:
-        """Every problem once, in file order."""
+        """Every problem once, in file order, up to a thousand."""
         unique = dict.fromkeys(self.problems)
-        return sorted(unique, key=lambda problem: (problem.line, problem.column))
+        found = sorted(unique, key=lambda problem: (problem.line, problem.column))
+        if len(found) > MAX_PROBLEMS:
+            last = found[MAX_PROBLEMS - 1]
+            found[MAX_PROBLEMS:] = [
+                Problem("more problems follow; mend these first", self.file, last.line, last.column)
+            ]
+        return found

@@ -114,6 +114,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     hint = ""
     if problem.startswith("mapping values are not allowed"):
         hint = "; put a value that holds ': ' in quotes, or mend the indentation"
+    elif "${" in row and ("expected ','" in problem or "expected <block end>" in problem):
+        hint = "; within { } and [ ] put ${...} in quotes, or write the value on a line of its own"
     elif "cannot start any token" in problem:
         hint = "; put the value in quotes"
     return Problem(f"this is not YAML: {problem[:150]}{hint}", file, line, column)
@@ -221,12 +223,9 @@ class _Builder:
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None:
-            mark = event.start_mark
-            self.report.at(
-                mark.line + 1,
-                mark.column + 1,
-                f"tags such as {event.tag[:60]!r} are not used in topology files; remove it (quotes make text)",
-            )
+            mark, tag = event.start_mark, event.tag.replace("tag:yaml.org,2002:", "!!")[:60]
+            message = f"tags such as {tag} are not used in topology files; remove it (quotes make text)"
+            self.report.at(mark.line + 1, mark.column + 1, message)
 
     # -- the tree --------------------------------------------------------------------------
 
