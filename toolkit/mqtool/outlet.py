@@ -52,6 +52,11 @@ class Outlet:
         """Whether the broker has blocked publishing (a memory or disk alarm)."""
         return self._link is not None and self._link.alive and self._link.blocked is not None
 
+    @property
+    def held_up(self) -> bool:
+        """Whether writing now would only fill memory: blocked, or the socket takes no more."""
+        return self._link is not None and (self._link.blocked is not None or self._link.write_paused)
+
     def ready(self) -> PublishChannel | None:
         """The channel, if it can be used right now."""
         channel = self._channel

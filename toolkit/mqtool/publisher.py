@@ -13,11 +13,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from mqtool import message as messages
 from mqtool import names
-from mqtool.amqp.channels import Verdict
+from mqtool.amqp.channels import PublishChannel, Verdict
 from mqtool.backoff import Backoff
 from mqtool.drain import DrainEstimate
 from mqtool.errors import (
@@ -64,6 +64,20 @@ class _Progress:
     def __init__(self) -> None:
         self.stage = _Stage.CONNECTING
         self.reason = ""
+
+
+_WRITTEN = _Progress()
+_WRITTEN.stage = _Stage.WRITTEN
+_RETRIED = (Busy, Unavailable, Unconfirmed)
+
+
+class _Written(NamedTuple):
+    """One of many messages, on its way; ``at`` by the event loop's clock."""
+
+    route: Route
+    message: Message
+    verdict: asyncio.Future[Verdict]
+    at: float
 
 
 class Publisher:
@@ -206,45 +220,94 @@ class Publisher:
         :param timeout: seconds that each message may take.
         :param retry: as for :meth:`publish`; other messages may overtake the one that is tried again.
         """
-        pending: deque[asyncio.Future[Receipt]] = deque()
-        try:
-            async for body in _iterate(bodies):
-                if len(pending) >= self._width:
-                    yield await _outcome(pending.popleft())
-                while pending and pending[0].done():
-                    yield await _outcome(pending.popleft())
-                pending.append(asyncio.ensure_future(self._submit(queue, body, headers, timeout, retry)))
-            while pending:
-                yield await _outcome(pending.popleft())
-        finally:
-            for future in pending:
-                future.cancel()
+        pending: deque[_Written] = deque()
+        async for body in _iterate(bodies):
+            try:
+                route, message = to_queue(queue), Message.of(body, headers=headers)
+                written = self._write_now(route, message)
+                while written is None and pending:
+                    yield await self._outcome(pending.popleft(), timeout, retry)
+                    written = self._write_now(route, message)
+            except MessageError as error:
+                while pending:
+                    yield await self._outcome(pending.popleft(), timeout, retry)
+                yield error
+                continue
+            if written is None:
+                yield await self._caught(route, message, timeout, retry)
+                continue
+            pending.append(written)
+            while len(pending) >= self._width or (pending and pending[0].verdict.done()):
+                yield await self._outcome(pending.popleft(), timeout, retry)
+        while pending:
+            yield await self._outcome(pending.popleft(), timeout, retry)
 
-    async def _submit(
-        self,
-        queue: str,
-        body: object,
-        headers: Mapping[str, Any] | None,
-        timeout: float | None,
-        retry: Backoff | None,
-    ) -> Receipt:
-        return await self._send(to_queue(queue), Message.of(body, headers=headers), timeout, retry)
+    def _write_now(self, route: Route, message: Message) -> _Written | None:
+        """Write the message if nothing has to be waited for; ``None`` if something has.
+
+        :raises MessageError: it cannot be sent.
+        """
+        channel = self._outlet.ready()
+        if channel is None or self._outlet.held_up or not self._outlet.knows(route):
+            return None
+        self._check_size(message)
+        size = len(message.body)
+        if not self._window.try_enter(size):
+            return None
+        verdict = self._publish(channel, route, message)
+        if verdict is None:
+            return None
+        return _Written(route, message, verdict, asyncio.get_running_loop().time())
+
+    async def _outcome(self, written: _Written, timeout: float | None, retry: Backoff | None) -> Receipt | MqtoolError:
+        """What became of a message that was written."""
+        route, message = written.route, written.message
+        timeout = self._timeout if timeout is None else timeout
+        error: MqtoolError
+        try:
+            if not written.verdict.done():
+                async with asyncio.timeout_at(written.at + timeout):
+                    await written.verdict
+            return self._judge(route, message, written.verdict.result())
+        except TimeoutError:
+            error = Unconfirmed(message.message_id, f"no answer within {timeout:g} s")
+        except BrokerError as broken:
+            error = _broken(_WRITTEN, route, message, broken)
+        except MqtoolError as refused:
+            error = refused
+        if retry is None or not isinstance(error, _RETRIED) or retry.exhausted(1):
+            return error
+        await self._pause(error, retry, 1)
+        return await self._caught(route, message, timeout, retry, made=1)
+
+    async def _caught(
+        self, route: Route, message: Message, timeout: float | None, retry: Backoff | None, made: int = 0
+    ) -> Receipt | MqtoolError:
+        try:
+            return await self._send(route, message, timeout, retry, made)
+        except MqtoolError as error:
+            return error
 
     # -- the way of one message
-    async def _send(self, route: Route, message: Message, timeout: float | None, retry: Backoff | None) -> Receipt:
-        attempt = 0
+    async def _send(
+        self, route: Route, message: Message, timeout: float | None, retry: Backoff | None, made: int = 0
+    ) -> Receipt:
+        attempt = made
         while True:
             attempt += 1
             try:
                 return await self._once(route, message, self._timeout if timeout is None else timeout)
-            except (Busy, Unavailable, Unconfirmed) as error:
+            except _RETRIED as error:
                 if retry is None or retry.exhausted(attempt):
                     raise
-                wait = retry.delay(attempt)
-                if isinstance(error, Busy):
-                    wait = max(wait, min(error.retry_after, retry.maximum))
-                log.info("try %d again in %.1f s: %s", attempt, wait, error)
-                await asyncio.sleep(wait)
+                await self._pause(error, retry, attempt)
+
+    async def _pause(self, error: MqtoolError, retry: Backoff, attempt: int) -> None:
+        wait = retry.delay(attempt)
+        if isinstance(error, Busy):
+            wait = max(wait, min(error.retry_after, retry.maximum))
+        log.info("try %d again in %.1f s: %s", attempt, wait, error)
+        await asyncio.sleep(wait)
 
     async def _once(self, route: Route, message: Message, timeout: float) -> Receipt:
         message = with_due(message, route)
@@ -267,23 +330,29 @@ class Publisher:
             progress.stage = _Stage.WINDOW
             await self._window.enter(size)
             channel = self._outlet.ready()
-            try:
-                if channel is None:
-                    raise ChannelLost("the connection was lost")
-                future = channel.publish(
-                    route.exchange, route.routing_key, message.properties, message.body, self._window.leave
-                )
-            except ChannelLost:
+            if channel is None:
                 self._window.leave(size)
                 continue
-            except MqtoolError:
-                self._window.leave(size)
-                raise
+            future = self._publish(channel, route, message)
+            if future is None:
+                continue
             progress.stage = _Stage.WRITTEN
             link = self._outlet.link
             if link is not None and link.write_paused:
                 await link.drain()
             return await future
+
+    def _publish(self, channel: PublishChannel, route: Route, message: Message) -> asyncio.Future[Verdict] | None:
+        """Write a message that has its place in the window; ``None`` if the channel is gone. The place goes with it."""
+        leave = self._window.leave
+        try:
+            return channel.publish(route.exchange, route.routing_key, message.properties, message.body, leave)
+        except ChannelLost:
+            leave(len(message.body))
+            return None
+        except MqtoolError:
+            leave(len(message.body))
+            raise
 
     async def _prepare(self, route: Route, message: Message, progress: _Progress) -> None:
         """Have a channel, and a route that exists; raise what can be known before anything is written."""
@@ -366,13 +435,6 @@ def _broken(progress: _Progress, route: Route, message: Message, error: BrokerEr
     if isinstance(error, Conflict) and f"message size {len(message.body)} " in text:
         return MessageError(f"{text}: store the data elsewhere and send a reference to it")
     return Unconfirmed(message.message_id, text)
-
-
-async def _outcome(future: asyncio.Future[Receipt]) -> Receipt | MqtoolError:
-    try:
-        return await future
-    except MqtoolError as error:
-        return error
 
 
 async def _iterate(bodies: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
