@@ -128,7 +128,7 @@ class BlockingLink(Generic[T]):
         """Write what has been published."""
         self._mux.flush()
 
-    def ask(self, question: Question, on_answer: Callable[[int | BrokerError], None]) -> None:
+    def ask(self, question: Question, on_answer: Answer) -> None:
         """Ask whether an exchange or a queue exists, on a channel of its own.
 
         :param on_answer: gets the number of ready messages (0 for an exchange), or the broker's refusal.
@@ -225,38 +225,42 @@ class BlockingLink(Generic[T]):
         self._owner.unanswered(self._ledger.clear(), reason)
 
 
+Answer = Callable[[int | BrokerError], None]
+
+
 class _Inspector:
     """Passive declares, one after the other, on a channel that is opened again after each refusal."""
 
     def __init__(self) -> None:
         self.connection: Any = None
         self._channel: Any = None
-        self._open = False
-        self._questions: deque[tuple[Question, Callable[[int | BrokerError], None]]] = deque()
+        self._questions: deque[tuple[Question, Answer]] = deque()
+        self._asked: tuple[Question, Answer] | None = None
 
-    def ask(self, question: Question, on_answer: Callable[[int | BrokerError], None]) -> None:
+    def ask(self, question: Question, on_answer: Answer) -> None:
         self._questions.append((question, on_answer))
-        if len(self._questions) == 1:
-            self._next()
-
-    def lost(self, reason: BrokerError) -> None:
-        while self._questions:
-            self._questions.popleft()[1](reason)
-
-    def _next(self) -> None:
-        if not self._questions:
-            return
-        if self._channel is None:
-            self._channel = self.connection.channel(on_open_callback=self._opened)
-            self._channel.add_on_close_callback(self._closed)
-        elif self._open:
-            self._declare(self._questions[0][0])
-
-    def _opened(self, channel: Any) -> None:
-        self._open = True
         self._next()
 
-    def _declare(self, question: Question) -> None:
+    def lost(self, reason: BrokerError) -> None:
+        unanswered = [self._asked] if self._asked is not None else []
+        self._asked = None
+        for _, on_answer in (*unanswered, *self._questions):
+            on_answer(reason)
+
+    def _next(self) -> None:
+        if self._asked is not None or not self._questions:
+            return
+        self._asked = self._questions.popleft()
+        if self._channel is None:
+            self._channel = self.connection.channel(on_open_callback=lambda channel: self._declare())
+            self._channel.add_on_close_callback(self._closed)
+        else:
+            self._declare()
+
+    def _declare(self) -> None:
+        if self._asked is None:
+            return
+        question = self._asked[0]
         if question.kind == "exchange":
             self._channel.exchange_declare(question.name, passive=True, callback=lambda frame: self._answer(0))
         else:
@@ -265,14 +269,17 @@ class _Inspector:
             )
 
     def _closed(self, channel: Any, reason: BaseException) -> None:
-        self._channel, self._open = None, False
-        if self.connection.is_open and self._questions:
-            question = self._questions[0][0]
+        self._channel = None
+        if self.connection.is_open and self._asked is not None:
+            question = self._asked[0]
             self._answer(translate(reason, f"look for {question.kind} {question.name!r}"))
 
     def _answer(self, answer: int | BrokerError) -> None:
-        self._questions.popleft()[1](answer)
-        self._next()
+        if self._asked is not None:
+            on_answer = self._asked[1]
+            self._asked = None
+            on_answer(answer)
+            self._next()
 
 
 def _parameters(url: BrokerUrl, name: str) -> Any:
