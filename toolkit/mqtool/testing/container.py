@@ -86,11 +86,11 @@ class ContainerBroker(BrokerProcess):
             raise BrokerError(f"rabbitmqctl {arguments[0]} on broker {self.name} failed: {said.strip()}")
         return said
 
-    def log_tail(self, lines: int = 20) -> str:
+    def log(self) -> str:
         if not self._created:
             return ""
-        said: bytes = self._container.get_wrapped_container().logs(tail=lines)
-        return said.decode(errors="replace").rstrip()
+        said: bytes = self._container.get_wrapped_container().logs()
+        return said.decode(errors="replace")
 
     def close(self) -> None:
         """Remove the container with its data."""

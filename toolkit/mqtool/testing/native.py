@@ -93,9 +93,9 @@ class NativeBroker(BrokerProcess):
             raise BrokerError(f"rabbitmqctl {arguments[0]} on broker {self.name} failed: {said}")
         return done.stdout
 
-    def log_tail(self, lines: int = 20) -> str:
-        log = self.folder / "console.log"
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+    def log(self) -> str:
+        written = self.folder / "console.log"
+        return written.read_text(errors="replace") if written.exists() else ""
 
     def close(self) -> None:
         """End the node at once and delete its folder, unless the folder was given."""
@@ -167,7 +167,7 @@ class NativeBroker(BrokerProcess):
             f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port['management']}\n"
             f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port['prometheus']}\n"
             "collect_statistics_interval = 1000\n"
-            "log.console = true\nlog.console.level = info\nlog.file = false\n"
+            "log.console = true\nlog.console.level = info\nlog.console.use_colors = off\nlog.file = false\n"
         )
 
     def _environment(self) -> dict[str, str]:
@@ -186,6 +186,7 @@ class NativeBroker(BrokerProcess):
             "RABBITMQ_DIST_PORT": str(self._leases["dist"].number),
             "RABBITMQ_CTL_DIST_PORT_MIN": "0",
             "RABBITMQ_CTL_DIST_PORT_MAX": "0",
+            "ERL_CRASH_DUMP_SECONDS": "0",  # no dump: the log says why
             "ERL_EPMD_PORT": str(self._leases["epmd"].number),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _LOOPBACK,
             "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK,
