@@ -76,9 +76,12 @@ class Courier:
 
         :raises Unavailable: no broker answered, or not in time.
         :raises AccessRefused: wrong credentials, or no access to the virtual host.
+        :raises ConfigurationError: the courier is closed.
         """
         visit = _Visit()
         self._visits.append(visit)
+        if self._closed:  # nobody may be left to look
+            raise ConfigurationError(CLOSED)
         self._wake()
         if not visit.over.wait(timeout):
             raise Unavailable(f"{self._trouble()}; no connection within {timeout:g} s")
