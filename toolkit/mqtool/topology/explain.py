@@ -108,7 +108,8 @@ def _wrong(path: Path, finding: Any, report: Report) -> str:
     if kind == "string_type":
         quotable = isinstance(node, Scalar) and node.value is not None
         return "is not text; put it in quotes" if quotable else "is not text; write a word"
-    message = _MESSAGES[kind].format(**context) if kind in _MESSAGES else str(finding["msg"])
+    limits = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in context.items()}
+    message = _MESSAGES[kind].format(**limits) if kind in _MESSAGES else str(finding["msg"])
     return message + _quotes_hint(kind, node)
 
 

@@ -104,21 +104,26 @@ def _position(text: str, index: int) -> tuple[int, int]:
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    opened = getattr(error, "context_mark", None)
+    mark = getattr(error, "problem_mark", None) or opened
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    lines = text.split("\n")
-    row = lines[line - 1] if 0 < line <= len(lines) else ""
+    rows = text.splitlines()
+    row = rows[line - 1] if 0 < line <= len(rows) else ""
     if "\t" in row[: len(row) - len(row.lstrip())] or row[column - 1 : column] == "\t":
         return Problem("a tab cannot indent YAML; use spaces", file, line, column)
+    at_end = not "".join([row[max(column - 1, 0) :], *rows[line:]]).strip()
+    if opened and at_end and re.search("flow|quoted", str(getattr(error, "context", ""))):
+        return Problem("what opens here is never closed; close it", file, opened.line + 1, opened.column + 1)
     problem = " ".join(str(getattr(error, "problem", None) or "it cannot be read").split())
-    hint = ""
+    return Problem(f"this is not YAML: {problem[:150]}{_syntax_hint(problem, row)}", file, line, column)
+
+
+def _syntax_hint(problem: str, row: str) -> str:
     if problem.startswith("mapping values are not allowed"):
-        hint = "; put a value that holds ': ' in quotes, or mend the indentation"
-    elif "${" in row and ("expected ','" in problem or "expected <block end>" in problem):
-        hint = "; within { } and [ ] put ${...} in quotes, or write the value on a line of its own"
-    elif "cannot start any token" in problem:
-        hint = "; put the value in quotes"
-    return Problem(f"this is not YAML: {problem[:150]}{hint}", file, line, column)
+        return "; put a value that holds ': ' in quotes, or mend the indentation"
+    if "${" in row and ("expected ','" in problem or "expected <block end>" in problem):
+        return "; within { } and [ ] put ${...} in quotes, or write the value on a line of its own"
+    return "; put the value in quotes" if "cannot start any token" in problem else ""
 
 
 class _Builder:
