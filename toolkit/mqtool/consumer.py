@@ -23,7 +23,7 @@ from mqtool.backoff import Backoff
 from mqtool.delivery import Delivery
 from mqtool.errors import BrokerError, ChannelLost, NotFound
 from mqtool.handler import Handler
-from mqtool.memory import Key, SettledMemory
+from mqtool.memory import SettledMemory, key_of
 from mqtool.message import Incoming
 from mqtool.settlement import Ack, InvalidBody, Later, Settlement, decide
 from mqtool.settler import Settler
@@ -33,6 +33,8 @@ log = logging.getLogger("mqtool.consumer")
 _RESUBSCRIBE = Backoff(attempts=None, initial=0.2, factor=2, maximum=10, jitter=0.2)
 #: A message that is due within this many seconds counts as due.
 _DUE_ENOUGH = 0.05
+#: Deliveries that one task may handle before the event loop has a turn.
+_TURN = 64
 
 Item = tuple[ConsumeChannel, Incoming]
 
@@ -53,7 +55,7 @@ class Consumer:
         self._policy = policy
         self._threads = threads
         self._memory = SettledMemory()
-        self._running: dict[Key, asyncio.Future[None]] = {}
+        self._active: dict[Incoming, asyncio.Future[None] | None] = {}
         self._channel: ConsumeChannel | None = None
         self._tags: list[str] = []
         self._returns: deque[Item] = deque()
@@ -63,8 +65,8 @@ class Consumer:
         self._interrupted = asyncio.Event()
         self._stopping = False
         self._busy = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._kicked = False
+        self._quiet: list[asyncio.Future[None]] = []
 
     # -- subscribing
     @property
@@ -119,11 +121,12 @@ class Consumer:
     def _lost(self, channel: ConsumeChannel, reason: str) -> None:
         if channel is not self._channel:
             return
+        if self._stopping:
+            return
         self._memory.channel_lost()
         self._returns.clear()
         self._work.clear()
-        if not self._stopping:
-            self._say(reason)
+        self._say(reason)
         self._interrupted.set()
 
     def _cancelled(self, channel: ConsumeChannel, queue: str) -> None:
@@ -143,19 +146,23 @@ class Consumer:
         self._stopping = True
         self._interrupted.set()
         channel, self.problem = self._channel, "stopping"
+        not_started = [incoming.tag for _, incoming in (*self._returns, *self._work)]
+        self._returns.clear()
+        self._work.clear()
         if channel is None or channel.lost is not None:
             return
         with contextlib.suppress(BrokerError):
-            for tag in self._tags:
-                await channel.cancel(tag)
-            for buffer in (self._returns, self._work):
-                while buffer:
-                    _, incoming = buffer.popleft()
-                    channel.requeue(incoming.tag)
+            for consumer in self._tags:  # first, or what is given back comes straight back
+                await channel.cancel(consumer)
+            for tag in not_started:
+                channel.requeue(tag)
 
     async def drained(self) -> None:
         """Wait until every delivery that was started is settled."""
-        await self._quiet.wait()
+        if self._busy:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._quiet.append(future)
+            await future
 
     async def end(self) -> None:
         """Cancel what still runs; its messages stay unacked and go back to the queue."""
@@ -166,83 +173,110 @@ class Consumer:
 
     # -- the pipeline
     def _put_aside(self, channel: ConsumeChannel, buffer: deque[Item]) -> Callable[[Incoming], None]:
+        call_soon = asyncio.get_running_loop().call_soon
+
         def on_delivery(incoming: Incoming) -> None:
             if self._stopping:
                 channel.requeue(incoming.tag)
                 return
             buffer.append((channel, incoming))
-            self._wake()
+            if not self._kicked:
+                self._kicked = True
+                call_soon(self._kick, 1)
 
         return on_delivery
 
-    def _wake(self) -> None:
-        while self._idle:
+    def _kick(self, most: int) -> None:
+        """Wake tasks for what lies in the buffers: one at first, for it may do all of it without ever waiting.
+
+        If it has to wait for something, this is called again in the next turn and wakes as many as there is work for.
+        """
+        wanted = min(len(self._work) + len(self._returns), most)
+        while wanted and self._idle:
             future = self._idle.popleft()
             if not future.done():
                 future.set_result(None)
-                return
-        if len(self._tasks) < self._handler.concurrency:
+                wanted -= 1
+        while wanted and len(self._tasks) < self._handler.concurrency:
             task = asyncio.create_task(self._run_tasks())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            wanted -= 1
+        if most == 1:
+            asyncio.get_running_loop().call_soon(self._kick_again)
+        else:
+            self._kicked = False
+
+    def _kick_again(self) -> None:
+        asyncio.get_running_loop().call_soon(self._kick, self._handler.concurrency + 1)
 
     async def _run_tasks(self) -> None:
         """One of the handler's ``concurrency`` tasks: takes delivery after delivery; returns have precedence."""
         loop = asyncio.get_running_loop()
         while True:
+            turn = 0
             while self._returns or self._work:
                 channel, incoming = (self._returns or self._work).popleft()
                 self._busy += 1
-                self._quiet.clear()
                 try:
                     await self._process(channel, incoming)
                 finally:
                     self._busy -= 1
                     if not self._busy:
-                        self._quiet.set()
+                        self._all_settled()
+                turn += 1
+                if turn % _TURN == 0:
+                    await asyncio.sleep(0)  # handlers that never wait must not keep the loop for themselves
             future = loop.create_future()
             self._idle.append(future)
             await future
 
-    async def _process(self, channel: ConsumeChannel, incoming: Incoming) -> None:
-        key = self._key(incoming)
-        if key is None:
-            await self._handle(channel, incoming, None)
-            return
-        while incoming.redelivered and (earlier := self._running.get(key)) is not None:
-            await asyncio.wait((earlier,))  # its channel was lost while we work on it: see how that ends first
-        finished = self._running[key] = asyncio.get_running_loop().create_future()
-        try:
-            await self._handle(channel, incoming, key)
-        finally:
-            finished.set_result(None)
-            if self._running.get(key) is finished:  # senders may give one id to several messages
-                del self._running[key]
+    def _all_settled(self) -> None:
+        for future in self._quiet:
+            if not future.done():
+                future.set_result(None)
+        self._quiet.clear()
 
-    async def _handle(self, channel: ConsumeChannel, incoming: Incoming, key: Key | None) -> None:
-        if key is not None and incoming.redelivered and self._memory.forget(key):
-            settlement: Settlement = Ack()
-        else:
+    async def _process(self, channel: ConsumeChannel, incoming: Incoming) -> None:
+        if incoming.redelivered and await self._finished_earlier(incoming):
+            await self._settle(channel, incoming, Ack())
+            return
+        self._active[incoming] = None
+        try:
             settlement = await self._settlement(incoming)
             self.handled += 1
+            await self._settle(channel, incoming, settlement)
+        finally:
+            waiter = self._active.pop(incoming)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    async def _finished_earlier(self, incoming: Incoming) -> bool:
+        """Whether we have done this one already, on a channel that was lost before its ack arrived.
+
+        If we are still at it, wait and see how that ends.
+        """
+        key = key_of(incoming.raw)
+        if key is None:
+            return False
+        for other in list(self._active):
+            if other in self._active and key_of(other.raw) == key:
+                waiter = self._active[other] or asyncio.get_running_loop().create_future()
+                self._active[other] = waiter
+                await asyncio.wait((waiter,))
+        return self._memory.forget(key)
+
+    async def _settle(self, channel: ConsumeChannel, incoming: Incoming, settlement: Settlement) -> None:
         try:
             told = await self._settler.settle(channel, incoming, settlement)
         except ChannelLost as error:
             log.info("%s: a message will come again: %s", self.queue, error)
             return
-        if key is not None:
-            if told:
-                self._memory.acked(key)
-            else:
-                log.info("%s: message %s is done, but its ack could not be sent", self.queue, key[0])
-                self._memory.unheard(key)
-
-    def _key(self, incoming: Incoming) -> Key | None:
-        try:
-            message_id = incoming.message_id
-        except ValueError:
-            return None
-        return (message_id, incoming.number(headers.ATTEMPT)) if message_id else None
+        if told:
+            self._memory.acked(incoming.raw)
+        else:
+            log.info("%s: a message is done, but its ack could not be sent; it will come again", self.queue)
+            self._memory.unheard(key_of(incoming.raw))
 
     async def _settlement(self, incoming: Incoming) -> Settlement:
         """Run the handler, and decide."""

@@ -7,6 +7,7 @@ send one and read one; mqtool adds headers only to messages that failed or wait.
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ MAX_BODY_BEFORE_4 = 128 * 1024 * 1024
 
 def new_message_id() -> str:
     """A fresh message id: 32 hexadecimal digits, random."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +133,41 @@ class Message:
         if isinstance(value, Message):
             base, body, content = value.properties, value.body, value.properties.content_type
         else:
-            base = Properties()
+            base = _EMPTY
             body, content = encode(value)
-        given: dict[str, Any] = {name: item for name, item in properties.items() if item is not None}
-        if headers is not None:
-            given["headers"] = dict(headers)
-        try:
-            merged = replace(base, **given)
-        except TypeError as error:
-            raise MessageError(f"{error}: the properties of a message are those of AMQP 0-9-1") from None
-        return cls(
-            body,
-            replace(
-                merged,
-                content_type=merged.content_type or content,
-                message_id=merged.message_id or new_message_id(),
-                delivery_mode=merged.delivery_mode or 2,
-                timestamp=int(time.time()) if merged.timestamp is None else merged.timestamp,
-            ),
-        )
+        if base is _EMPTY and not properties:
+            now = int(time.time())
+            known = dict(headers) if headers else {}
+            return cls(body, Properties(content, None, known, 2, message_id=new_message_id(), timestamp=now))
+        return cls(body, _filled_in(base, content, headers, dict(properties)))
 
     @property
     def message_id(self) -> str:
         """The id of the message; empty if it has none."""
         return self.properties.message_id or ""
+
+
+_EMPTY = Properties()
+
+
+def _filled_in(
+    base: Properties, content_type: str | None, headers: Mapping[str, Any] | None, given: dict[str, Any]
+) -> Properties:
+    """``base`` with what is given on top, and what every message of ours has."""
+    given = {name: item for name, item in given.items() if item is not None}
+    if headers is not None:
+        given["headers"] = dict(headers)
+    try:
+        merged = replace(base, **given)
+    except TypeError as error:
+        raise MessageError(f"{error}: the properties of a message are those of AMQP 0-9-1") from None
+    return replace(
+        merged,
+        content_type=merged.content_type or content_type,
+        message_id=merged.message_id or new_message_id(),
+        delivery_mode=merged.delivery_mode or 2,
+        timestamp=int(time.time()) if merged.timestamp is None else merged.timestamp,
+    )
 
 
 def encode(value: object) -> tuple[bytes, str]:
@@ -205,6 +217,10 @@ class Raw(Protocol):
     @property
     def routing_key(self) -> str:
         """The key that it was published with."""
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether there are application headers; known without decoding anything."""
 
     def properties(self) -> Properties:
         """Decode the properties.
@@ -257,16 +273,31 @@ class Incoming:
         """The id that the sender gave it; empty if none."""
         return self.properties.message_id or ""
 
+    @property
+    def raw(self) -> Raw:
+        """Route and properties, undecoded: little to keep when the body is not needed any more."""
+        return self._raw
+
     def header(self, name: str, default: Any = None) -> Any:
         """One application header."""
         return self.properties.headers.get(name, default)
 
     def number(self, name: str) -> int:
-        """A header that holds a count; anything that is not a sensible number counts as 0."""
-        value = self.properties.headers.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
-            return value
-        return 0
+        """A header that holds a count; anything that is not a sensible number counts as 0.
+
+        :raises ValueError: the properties cannot be decoded.
+        """
+        if not self._raw.has_headers:
+            return 0
+        return count_in(self.properties.headers, name)
+
+
+def count_in(headers: Mapping[str, Any], name: str) -> int:
+    """A header that holds a count; anything that is not a sensible number counts as 0."""
+    value = headers.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
+        return value
+    return 0
 
 
 def resend(message: Incoming, headers: Mapping[str, Any]) -> Message:

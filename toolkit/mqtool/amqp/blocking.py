@@ -148,6 +148,12 @@ class BlockingLink(Generic[T]):
         self._broken = self._broken or reason
         self._services.abort()
 
+    def crash(self, reason: BrokerError) -> None:
+        """The loop is dead and will call nobody: give up everything in flight."""
+        self.ready = False
+        self._mux.lost(reason)
+        self._services.hang_up()
+
     def let_go(self) -> None:
         """Forget the connection in a forked child: it is the parent's."""
         self._services.let_go()

@@ -46,6 +46,11 @@ class RawDelivery:
         exchange, at = wire.read_short_string(method, at)
         return exchange, wire.read_short_string(method, at)[0]
 
+    @property
+    def has_headers(self) -> bool:
+        """Whether there is a headers table; known without decoding anything."""
+        return bool(self._header[12] & 0x20)
+
     def properties(self) -> Properties:
         """Decode the content header.
 
@@ -153,42 +158,79 @@ class Mux:
             if data[end - 1] != wire.FRAME_END:
                 return self._corrupt("a frame without its end")
             lane = lanes.get(channel)
-            if lane is None:
+            taken = 0 if lane is None else self._hot(lane, kind, channel, data, at, end)
+            if not taken:
                 if channel == 0:
                     self._watch_blocked(data[at + 7 : end - 1])
                 theirs.append(data[at:end])
-            elif not self._hot(lane, kind, channel, data, at + 7, end - 1):
-                theirs.append(data[at:end])
-            at = end
+            at = taken or end
         self._rest = data[at:]
         return b"".join(theirs)
 
-    def _hot(self, lane: Lane, kind: int, channel: int, data: bytes, start: int, end: int) -> bool:
-        """Handle one frame of a lane's channel; False if it is the library's."""
+    def _whole_delivery(self, lane: Lane, channel: int, data: bytes, at: int, end: int) -> int:
+        """Handle a delivery whose three frames lie in ``data`` one behind the other, as nearly all do.
+
+        :returns: the position behind it; 0 if it is not one of those.
+        """
+        size = len(data)
+        if size - end < wire.FRAME_OVERHEAD + 14:
+            return 0
+        kind, number, length = wire.frame_head.unpack_from(data, end)
+        header_end = end + wire.FRAME_OVERHEAD + length
+        if (kind, number) != (wire.FRAME_HEADER, channel) or header_end > size:
+            return 0
+        if data[header_end - 1] != wire.FRAME_END:
+            return 0
+        (body_size,) = wire.longlong.unpack_from(data, end + 11)
+        if body_size == 0:
+            lane.on_content(data[at + 7 : end - 1], data[end + 7 : header_end - 1], b"")
+            return int(header_end)
+        body_end = header_end + wire.FRAME_OVERHEAD + body_size
+        if body_end > size or data[body_end - 1] != wire.FRAME_END:
+            return 0
+        if wire.frame_head.unpack_from(data, header_end) != (wire.FRAME_BODY, channel, body_size):
+            return 0
+        body = data[header_end + 7 : body_end - 1]
+        lane.on_content(data[at + 7 : end - 1], data[end + 7 : header_end - 1], body)
+        return int(body_end)
+
+    def _hot(self, lane: Lane, kind: int, channel: int, data: bytes, at: int, end: int) -> int:
+        """Handle one frame of a lane's channel, or a whole delivery.
+
+        :returns: the position behind what was handled; 0 if the frame is the library's.
+        """
         if kind == wire.FRAME_METHOD:
-            method = data[start : start + 4]
+            method = data[at + 7 : at + 11]
+            if method == wire.DELIVER:
+                whole = self._whole_delivery(lane, channel, data, at, end)
+                if whole:
+                    return whole
             if method == wire.ACK or method == wire.NACK:
-                (tag,) = wire.longlong.unpack_from(data, start + 4)
-                lane.on_confirm(tag, bool(data[start + 12] & 1), method == wire.ACK)
-                return True
+                (tag,) = wire.longlong.unpack_from(data, at + 11)
+                lane.on_confirm(tag, bool(data[at + 19] & 1), method == wire.ACK)
+                return end
             if method == wire.DELIVER or method == wire.RETURN:
-                self._partial[channel] = _Partial(data[start:end])
-                return True
-            return False
+                self._partial[channel] = _Partial(data[at + 7 : end - 1])
+                return end
+            return 0
+        return self._content(lane, kind, channel, data, at, end)
+
+    def _content(self, lane: Lane, kind: int, channel: int, data: bytes, at: int, end: int) -> int:
+        """A header or body frame of a message that comes in pieces."""
         partial = self._partial.get(channel)
         if partial is None:
-            return False
+            return 0
         if kind == wire.FRAME_HEADER:
-            partial.header = data[start:end]
-            (partial.missing,) = wire.longlong.unpack_from(data, start + 4)
+            partial.header = data[at + 7 : end - 1]
+            (partial.missing,) = wire.longlong.unpack_from(data, at + 11)
         else:
-            partial.parts.append(data[start:end])
-            partial.missing -= end - start
+            partial.parts.append(data[at + 7 : end - 1])
+            partial.missing -= end - at - wire.FRAME_OVERHEAD
         if partial.missing <= 0:
             del self._partial[channel]
             parts = partial.parts
             lane.on_content(partial.method, partial.header, parts[0] if len(parts) == 1 else b"".join(parts))
-        return True
+        return end
 
     def _corrupt(self, what: str) -> bytes:
         self._rest = b""

@@ -128,53 +128,61 @@ def _decimal(value: Decimal, name: str) -> bytes:
     return bytes([scale]) + struct.pack(">i", number)
 
 
-_TEXT_PROPERTIES = (
-    (0x8000, "content_type"),
-    (0x4000, "content_encoding"),
-    (0x0400, "correlation_id"),
-    (0x0200, "reply_to"),
-    (0x0100, "expiration"),
-    (0x0080, "message_id"),
-    (0x0020, "type"),
-    (0x0010, "user_id"),
-    (0x0008, "app_id"),
-)
-
-
 def properties(props: Properties) -> bytes:
     """The property flags and list of a content header.
+
+    Written out in the order of the specification, without a loop: every message costs this.
 
     :raises MessageError: a property that AMQP cannot carry; the message names it.
     """
     flags = 0
-    texts: dict[int, bytes] = {}
-    for bit, name in _TEXT_PROPERTIES:
-        value = getattr(props, name)
-        if value is not None:
-            if not isinstance(value, str):
-                raise MessageError(f"the {name} is text, not {type(value).__name__}")
-            flags |= bit
-            texts[bit] = short_string(value, name)
-    middle = b""
+    parts = [b""]
+    if props.content_type is not None:
+        flags |= 0x8000
+        parts.append(_text(props.content_type, "content_type"))
+    if props.content_encoding is not None:
+        flags |= 0x4000
+        parts.append(_text(props.content_encoding, "content_encoding"))
     if props.headers:
         flags |= 0x2000
-        middle = table(props.headers)
-    for bit, name, value in (
-        (0x1000, "delivery_mode", props.delivery_mode),
-        (0x0800, "priority", props.priority),
-    ):
+        parts.append(table(props.headers))
+    if props.delivery_mode is not None:
+        flags |= 0x1000
+        parts.append(_octet(props.delivery_mode, "delivery_mode"))
+    if props.priority is not None:
+        flags |= 0x0800
+        parts.append(_octet(props.priority, "priority"))
+    flags |= _identity(props, parts)
+    parts[0] = _short.pack(flags)
+    return b"".join(parts)
+
+
+def _identity(props: Properties, parts: list[bytes]) -> int:
+    """The second half of the properties; returns their flags."""
+    flags = 0
+    for bit, name in ((0x0400, "correlation_id"), (0x0200, "reply_to"), (0x0100, "expiration")):
+        value = getattr(props, name)
         if value is not None:
             flags |= bit
-            middle += _octet(value, name)
-    stamp = b""
+            parts.append(_text(value, name))
+    if props.message_id is not None:
+        flags |= 0x0080
+        parts.append(_text(props.message_id, "message_id"))
     if props.timestamp is not None:
         flags |= 0x0040
-        stamp = _unsigned(props.timestamp)
-    text = texts.get
-    parts = [_short.pack(flags), text(0x8000, b""), text(0x4000, b""), middle]
-    parts += [text(bit, b"") for bit in (0x0400, 0x0200, 0x0100, 0x0080)]
-    parts += [stamp, text(0x0020, b""), text(0x0010, b""), text(0x0008, b"")]
-    return b"".join(parts)
+        parts.append(_unsigned(props.timestamp))
+    for bit, name in ((0x0020, "type"), (0x0010, "user_id"), (0x0008, "app_id")):
+        value = getattr(props, name)
+        if value is not None:
+            flags |= bit
+            parts.append(_text(value, name))
+    return flags
+
+
+def _text(value: object, name: str) -> bytes:
+    if not isinstance(value, str):
+        raise MessageError(f"the {name} is text, not {type(value).__name__}")
+    return short_string(value, name)
 
 
 def _octet(value: int, name: str) -> bytes:
