@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -389,6 +390,40 @@ def test_after_close_a_publish_says_so(vhost, emails):
         with pytest.raises(ConfigurationError, match="closed; open a new one"):
             call()
     Publisher(vhost.url).close()
+
+
+def test_an_error_that_should_not_be_costs_what_is_in_flight_and_no_more(vhost, emails, proxy):
+    with Publisher(proxy.url(vhost.url)) as publisher, ThreadPoolExecutor(1) as pool:
+        publisher.publish("emails", b"")
+        proxy.stall("to_client")
+        call = pool.submit(outcome_of, lambda: publisher.publish("emails", b""))
+        until(lambda: depth(vhost.url) == 2, "a message in flight")
+        publisher._courier._loop.soon(lambda: 1 / 0)
+        assert isinstance(call.result(5), Unconfirmed)
+        proxy.heal()
+        assert publisher.publish("emails", b"")
+        assert publisher_threads() == 1
+
+
+def test_a_log_handler_that_publishes_is_told_not_to(vhost, emails):
+    refused = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            refused.append(outcome_of(lambda: publisher.publish("emails", record.getMessage())))
+
+    logger = logging.getLogger("mqtool.publisher")
+    handler = Handler()
+    logger.addHandler(handler)
+    try:
+        with Publisher("amqp://127.0.0.1:1/") as publisher:
+            started = time.monotonic()
+            assert isinstance(outcome_of(lambda: publisher.publish("emails", b"", timeout=0.5)), Unavailable)
+            assert time.monotonic() - started < 2
+    finally:
+        logger.removeHandler(handler)
+    assert refused
+    assert all("log handler" in str(error) for error in refused)
 
 
 def test_a_generator_that_is_left_early_writes_no_more(vhost, emails, proxy):

@@ -152,7 +152,6 @@ class BlockingLink(Generic[T]):
         """The loop is dead and will call nobody: give up everything in flight."""
         self.ready = False
         self._mux.lost(reason)
-        self._services.hang_up()
 
     def let_go(self) -> None:
         """Forget the connection in a forked child: it is the parent's."""

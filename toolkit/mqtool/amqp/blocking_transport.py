@@ -6,7 +6,6 @@ what it sends is handed to pika's transport in large pieces.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import ssl
@@ -119,12 +118,6 @@ class MuxServices(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has 
         """Drop the socket at once, if there is one."""
         if self.transport is not None:
             self.transport.abort()
-
-    def hang_up(self) -> None:
-        """End the connection for both sides when the loop is dead and cannot do it."""
-        if self.transport is not None:
-            with socket.socket(fileno=os.dup(self._descriptor)) as copy, contextlib.suppress(OSError):
-                copy.shutdown(socket.SHUT_RDWR)
 
     def let_go(self) -> None:
         """Give up this process's hold on the socket, in a forked child, without a byte to the broker.

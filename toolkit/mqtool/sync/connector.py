@@ -93,6 +93,11 @@ class Connector:
         if self._link is not None:
             self._link.abort(reason)
 
+    def crash(self, reason: BrokerError) -> None:
+        """The loop is dead: tell whoever waits for an answer."""
+        if self._link is not None:
+            self._link.crash(reason)
+
     def let_go(self) -> None:
         """Forget the connection in a forked child."""
         if self._link is not None:

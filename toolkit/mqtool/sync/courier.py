@@ -14,7 +14,16 @@ from collections import deque
 from mqtool import message as messages
 from mqtool.amqp.blocking import BlockingLink
 from mqtool.amqp.blocking_transport import BlockingLoop
-from mqtool.errors import AccessRefused, BrokerError, Busy, ConfigurationError, MessageError, MqtoolError, Unavailable
+from mqtool.errors import (
+    AccessRefused,
+    BrokerError,
+    Busy,
+    ChannelLost,
+    ConfigurationError,
+    MessageError,
+    MqtoolError,
+    Unavailable,
+)
 from mqtool.settings import Settings
 from mqtool.sync.connector import Connector
 from mqtool.sync.scout import Scout
@@ -41,6 +50,7 @@ class Courier:
     """One I/O thread with its connection. Of its methods, those above the line may be called from any thread.
 
     :ivar window: bounds what is handed over and not yet settled.
+    :ivar dead: the thread has ended.
     """
 
     def __init__(self, settings: Settings, name: str, window: Window, max_body: int | None) -> None:
@@ -55,34 +65,39 @@ class Courier:
         self._waiting: deque[Shipment] = deque()
         self._visits: deque[_Visit] = deque()
         self._proven: set[str] = set()
-        self._mutex = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
         self._stopping = False
+        self._end = CLOSED
+        self.dead = False
+        self._thread = threading.Thread(target=self._run, name="mqtool-publisher", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the caller is the I/O thread itself."""
+        return self._thread is threading.current_thread()
 
     def submit(self, shipment: Shipment) -> None:
         """Hand a shipment over; it owns a place in the window.
 
-        :raises ConfigurationError: the courier is closed.
+        :raises Unavailable: the thread has ended.
         """
         self._inbox.append(shipment)
-        if self._closed and shipment.claim():  # nobody may be left to read the inbox
-            self.window.leave(shipment.size)
-            raise ConfigurationError(CLOSED)
         self._wake()
+        if self.dead and shipment.claim():  # nobody is left to read the inbox
+            self.window.leave(shipment.size)
+            raise Unavailable(f"{self._end}; nothing was sent")
 
     def open(self, timeout: float) -> None:
         """Connect.
 
         :raises Unavailable: no broker answered, or not in time.
         :raises AccessRefused: wrong credentials, or no access to the virtual host.
-        :raises ConfigurationError: the courier is closed.
         """
         visit = _Visit()
         self._visits.append(visit)
-        if self._closed:  # nobody may be left to look
-            raise ConfigurationError(CLOSED)
         self._wake()
+        if self.dead:  # nobody is left to greet
+            raise Unavailable(self._end)
         if not visit.over.wait(timeout):
             raise Unavailable(f"{self._trouble()}; no connection within {timeout:g} s")
         if visit.error is not None:
@@ -108,15 +123,12 @@ class Courier:
 
         :param timeout: seconds to wait; good-bye takes up to a second more.
         """
-        with self._mutex:
-            self._closed = True
-            thread = self._thread
-        if thread is None or not thread.is_alive():
+        if self.dead:
             return
         deadline = time.monotonic() + timeout
         self._loop.soon(lambda: self._drain_until(deadline))
-        if thread is not threading.current_thread():
-            thread.join(timeout + 2 * _GOODBYE)
+        if not self.is_this_thread:
+            self._thread.join(timeout + 2 * _GOODBYE)
 
     def let_go(self) -> None:
         """Forget everything, in a forked child: thread and connection are the parent's."""
@@ -126,28 +138,19 @@ class Courier:
         return self._connector.trouble or "the broker did not answer"
 
     def _wake(self) -> None:
-        if self._thread is None:
-            self._start()
         if not self._woken:
             self._woken = True
             self._loop.soon(self._turn)
 
-    def _start(self) -> None:
-        with self._mutex:
-            if self._closed:
-                raise ConfigurationError(CLOSED)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="mqtool-publisher", daemon=True)
-                self._thread.start()
-
     # -- in the I/O thread --------------------------------------------------------------------------------------
     def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._loop.run()
-            except Exception as error:
-                log.exception("the connection is dropped after an error of our own or of the client library")
-                self._connector.abort(f"internal error: {error}")
+        try:
+            self._loop.run()
+        except Exception as error:
+            log.exception("the publisher's thread ends by an error that should not be; the next publish starts another")
+            self._end = f"internal error: {error}"
+            self._connector.crash(ChannelLost(self._end))
+        self.dead = True
         self._sweep()
         self._loop.close()
 
@@ -188,6 +191,7 @@ class Courier:
             )
         except MessageError as error:
             self._finish(shipment, error)
+        shipment.body = b""
 
     def _cannot(self, shipment: Shipment) -> MqtoolError | None:
         if shipment.size > self._limit:
@@ -224,7 +228,8 @@ class Courier:
     def connected(self, link: BlockingLink[Shipment]) -> None:
         """Send what has waited."""
         old = link.server_version.startswith("3.")
-        self._limit = self._max_body or (messages.MAX_BODY_BEFORE_4 if old else messages.DEFAULT_MAX_BODY)
+        known = messages.MAX_BODY_BEFORE_4 if old else messages.DEFAULT_MAX_BODY
+        self._limit = known if self._max_body is None else self._max_body
         self._proven.clear()
         self._waiting.extend(self._scout.forget())
         for _ in range(len(self._waiting)):
@@ -290,7 +295,6 @@ class Courier:
 
     def _sweep(self) -> None:
         """Nothing that was handed over may stay without an answer."""
-        error = Unavailable(f"{CLOSED}; nothing was sent")
-        self._greet(error)
+        self._greet(Unavailable(self._end))
         for shipment in (*self._waiting, *self._inbox, *self._scout.forget()):
-            self._give_up(shipment, Unavailable(str(error)))
+            self._give_up(shipment, Unavailable(f"{self._end}; nothing was sent"))

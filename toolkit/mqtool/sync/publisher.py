@@ -6,6 +6,7 @@ The same as :class:`mqtool.Publisher`, for threads instead of tasks.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from mqtool.message import Message, PropertyFields
 from mqtool.outcome import Receipt
 from mqtool.routing import Route, to_exchange, to_queue
 from mqtool.settings import Settings
-from mqtool.sync.courier import Courier
+from mqtool.sync.courier import CLOSED, Courier
 from mqtool.sync.errand import Errand
 from mqtool.sync.shipment import Outcome
 from mqtool.sync.window import Window
@@ -70,19 +71,35 @@ class Publisher:
         self._timeout = timeout
         self._max_body = max_body
         self._name = name
-        self._begin()
+        self._mutex = threading.Lock()
+        self._courier: Courier | None = None
+        self._closed = False
         _publishers.add(self)
 
-    def _begin(self) -> None:
-        window = Window(self._window, self._window_bytes)
-        self._courier = Courier(self._settings, self._name, window, self._max_body)
-        self._finalizer = weakref.finalize(self, self._courier.close, _EXIT_LIMIT)
+    def _working_courier(self) -> Courier:
+        """The I/O thread: started when first needed, and again should it ever have crashed."""
+        with self._mutex:
+            if self._closed:
+                raise ConfigurationError(CLOSED)
+            if self._courier is None or self._courier.dead:
+                window = Window(self._window, self._window_bytes)
+                self._courier = Courier(self._settings, self._name, window, self._max_body)
+                self._finalizer = weakref.finalize(self, self._courier.close, _EXIT_LIMIT)
+            courier = self._courier
+        if courier.is_this_thread:
+            raise ConfigurationError(
+                "publish was called in the publisher's own thread, by a log handler perhaps; "
+                "let handlers ignore the logger mqtool.publisher, or publish from a thread of their own"
+            )
+        return courier
 
-    def _begin_in_child(self) -> None:
+    def _forget_parent(self) -> None:
         """After a fork: the thread is not here, the socket is the parent's, and locks may be held by nobody."""
-        self._finalizer.detach()
-        self._courier.let_go()
-        self._begin()
+        self._mutex = threading.Lock()
+        if self._courier is not None:
+            self._finalizer.detach()
+            self._courier.let_go()
+            self._courier = None
 
     def open(self) -> Publisher:
         """Connect now instead of at the first publish.
@@ -90,7 +107,7 @@ class Publisher:
         :raises Unavailable: the broker cannot be reached.
         :raises AccessRefused: wrong credentials, or no access to the virtual host.
         """
-        self._courier.open(self._timeout)
+        self._working_courier().open(self._timeout)
         return self
 
     def close(self, timeout: float = 5.0) -> None:
@@ -98,7 +115,11 @@ class Publisher:
 
         :param timeout: seconds to wait; what is unconfirmed then becomes :class:`Unconfirmed`.
         """
-        self._courier.close(timeout)
+        with self._mutex:
+            self._closed = True
+            courier = self._courier
+        if courier is not None:
+            courier.close(timeout)
 
     def __enter__(self) -> Publisher:
         return self
@@ -223,7 +244,8 @@ class Publisher:
             return error
 
     def _errand(self, route: Route, message: Message, timeout: float | None, retry: Backoff | None) -> Errand:
-        return Errand(self._courier, route, message, self._timeout if timeout is None else timeout, retry)
+        courier = self._working_courier()
+        return Errand(courier, route, message, self._timeout if timeout is None else timeout, retry)
 
 
 def _size(errand: Errand | MqtoolError) -> int:
@@ -241,7 +263,7 @@ def _first_outcome(pending: deque[Errand | MqtoolError]) -> Outcome:
 
 def _after_fork() -> None:
     for publisher in list(_publishers):
-        publisher._begin_in_child()
+        publisher._forget_parent()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

@@ -61,7 +61,6 @@ class Shipment:
     def settle(self, outcome: Outcome) -> None:
         """Say what became of it; once, by whoever has claimed it."""
         self.outcome = outcome
-        self.body = b""
         self._done.release()
 
     def wait(self) -> Outcome | None:
