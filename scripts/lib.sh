@@ -104,7 +104,7 @@ ensure_venv() {
     quietly "making the virtual environment .venv with $python" "$python" -m venv --clear "$VENV"
   fi
   # dependency groups need pip 25.1
-  quietly "upgrading pip in .venv" "$VENV/bin/python" -m pip install -q --upgrade pip
+  quietly "upgrading pip in .venv" "$VENV/bin/python" -m pip install -q --upgrade 'pip>=25.1'
   quietly "installing mqtool and its development packages in .venv" \
     "$VENV/bin/python" -m pip install -q -e "$ROOT" --group "$ROOT/pyproject.toml:dev"
   say "$wanted" >"$stamp"
