@@ -8,17 +8,13 @@ a number. A message that no queue took is returned first, by its properties alon
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class _Identity(NamedTuple):
-    """All that a return says about which publish it answers."""
-
-    message_id: str
-    exchange: str
-    routing_key: str
+#: All that a return says about which publish it answers: message id, exchange, routing key.
+_Identity = tuple[str, str, str]
 
 
 class Ledger(Generic[T]):
@@ -54,7 +50,7 @@ class Ledger(Generic[T]):
         :returns: the number by which the broker will answer it.
         """
         self._last += 1
-        identity = _Identity(message_id, exchange, routing_key)
+        identity = (message_id, exchange, routing_key)
         self._entries[self._last] = (entry, size, identity)
         self._bytes += size
         if self._index is not None:
@@ -70,8 +66,7 @@ class Ledger(Generic[T]):
             self._index = {}
             for tag, (_, _, identity) in self._entries.items():
                 self._index.setdefault(identity, deque()).append(tag)
-        wanted = _Identity(message_id, exchange, routing_key)
-        tags = self._index.get(wanted, deque())
+        tags = self._index.get((message_id, exchange, routing_key), deque())
         while tags:
             tag = tags.popleft()
             if tag in self._entries:

@@ -11,9 +11,10 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypedDict, Unpack
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 
 from mqtool.errors import MessageError
 
@@ -62,8 +63,10 @@ def new_message_id() -> str:
     return os.urandom(16).hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+_NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Properties(NamedTuple):
     """The standard AMQP 0-9-1 properties of a message. ``None`` means: not present.
 
     ``expiration`` is a number of milliseconds as a string, ``timestamp`` whole seconds since 1970, as AMQP has them.
@@ -71,7 +74,7 @@ class Properties:
 
     content_type: str | None = None
     content_encoding: str | None = None
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = _NO_HEADERS
     delivery_mode: int | None = None
     priority: int | None = None
     correlation_id: str | None = None
@@ -109,7 +112,7 @@ class Message:
     """
 
     body: bytes
-    properties: Properties = field(default_factory=Properties)
+    properties: Properties = Properties()  # noqa: RUF009 - immutable
 
     @classmethod
     def of(
@@ -137,7 +140,7 @@ class Message:
             body, content = encode(value)
         if base is _EMPTY and not properties:
             now = int(time.time())
-            known = dict(headers) if headers else {}
+            known = dict(headers) if headers else _NO_HEADERS
             return cls(body, Properties(content, None, known, 2, message_id=new_message_id(), timestamp=now))
         return cls(body, _filled_in(base, content, headers, dict(properties)))
 
@@ -157,12 +160,11 @@ def _filled_in(
     given = {name: item for name, item in given.items() if item is not None}
     if headers is not None:
         given["headers"] = dict(headers)
-    try:
-        merged = replace(base, **given)
-    except TypeError as error:
-        raise MessageError(f"{error}: the properties of a message are those of AMQP 0-9-1") from None
-    return replace(
-        merged,
+    unknown = given.keys() - Properties._fields
+    if unknown:
+        raise MessageError(f"a message has no property {min(unknown)!r}; it has those of AMQP 0-9-1")
+    merged = base._replace(**given)
+    return merged._replace(
         content_type=merged.content_type or content_type,
         message_id=merged.message_id or new_message_id(),
         delivery_mode=merged.delivery_mode or 2,
@@ -327,5 +329,5 @@ def resend(message: Incoming, headers: Mapping[str, Any]) -> Message:
     kept.update(headers)
     return Message(
         message.body,
-        replace(message.properties, headers=kept, expiration=None, user_id=None, delivery_mode=2),
+        message.properties._replace(headers=kept, expiration=None, user_id=None, delivery_mode=2),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -10,7 +11,7 @@ from mqtool import names
 from mqtool.amqp.channels import PublishChannel
 from mqtool.amqp.link import Link
 from mqtool.backoff import Backoff
-from mqtool.errors import AccessRefused, BrokerError, ConfigurationError, NotFound, Unavailable, Unroutable
+from mqtool.errors import AccessRefused, BrokerError, ChannelLost, ConfigurationError, NotFound, Unavailable, Unroutable
 from mqtool.routing import Route
 from mqtool.settings import Settings
 
@@ -95,6 +96,12 @@ class Outlet:
                 raise
             raise Unavailable(str(error)) from error
         self._failures = 0
+
+    async def drained(self) -> None:
+        """Wait until the socket takes bytes again. A lost connection is not said here: it fails the publishes."""
+        if self._link is not None and self._link.write_paused:
+            with contextlib.suppress(ChannelLost):
+                await self._link.drain()
 
     async def close(self) -> None:
         """Close the link. Safe to call twice."""

@@ -17,19 +17,16 @@ from typing import Any, NamedTuple, Unpack
 
 from mqtool import message as messages
 from mqtool import names
-from mqtool.amqp.channels import PublishChannel, Verdict
+from mqtool.amqp.channels import Pending, PublishChannel, Verdict
 from mqtool.backoff import Backoff
 from mqtool.drain import DrainEstimate
 from mqtool.errors import (
-    AccessRefused,
     BrokerError,
     Busy,
     ChannelLost,
     ConfigurationError,
-    Conflict,
     MessageError,
     MqtoolError,
-    NotFound,
     Unavailable,
     Unconfirmed,
     Unroutable,
@@ -66,8 +63,6 @@ class _Progress:
         self.reason = ""
 
 
-_WRITTEN = _Progress()
-_WRITTEN.stage = _Stage.WRITTEN
 _RETRIED = (Busy, Unavailable, Unconfirmed)
 
 
@@ -76,7 +71,7 @@ class _Written(NamedTuple):
 
     route: Route
     message: Message
-    verdict: asyncio.Future[Verdict]
+    verdict: Pending
     at: float
 
 
@@ -271,8 +266,6 @@ class Publisher:
             return self._judge(route, message, written.verdict.result())
         except TimeoutError:
             error = Unconfirmed(message.message_id, f"no answer within {timeout:g} s")
-        except BrokerError as broken:
-            error = _broken(_WRITTEN, route, message, broken)
         except MqtoolError as refused:
             error = refused
         if retry is None or not isinstance(error, _RETRIED) or retry.exhausted(1):
@@ -317,8 +310,8 @@ class Publisher:
                 verdict = await self._exchange(route, message, progress)
         except TimeoutError:
             raise self._timed_out(progress, route, message, timeout) from None
-        except BrokerError as error:
-            raise _broken(progress, route, message, error) from error
+        except ChannelLost as error:
+            raise Unavailable(f"{error}; nothing was sent") from error
         return self._judge(route, message, verdict)
 
     async def _exchange(self, route: Route, message: Message, progress: _Progress) -> Verdict:
@@ -337,12 +330,10 @@ class Publisher:
             if future is None:
                 continue
             progress.stage = _Stage.WRITTEN
-            link = self._outlet.link
-            if link is not None and link.write_paused:
-                await link.drain()
+            await self._outlet.drained()
             return await future
 
-    def _publish(self, channel: PublishChannel, route: Route, message: Message) -> asyncio.Future[Verdict] | None:
+    def _publish(self, channel: PublishChannel, route: Route, message: Message) -> Pending | None:
         """Write a message that has its place in the window; ``None`` if the channel is gone. The place goes with it."""
         leave = self._window.leave
         try:
@@ -417,24 +408,6 @@ class Publisher:
             log.debug("cannot see the depth of %s: %s", queue, error)
             return
         self._drains.setdefault(queue, DrainEstimate()).observe(time.monotonic(), depth)
-
-
-def _broken(progress: _Progress, route: Route, message: Message, error: BrokerError) -> MqtoolError:
-    """What a broken channel means for one message.
-
-    The broker names the culprit when it closes a channel; every other message in flight on it is unconfirmed.
-    """
-    text = str(error)
-    if progress.stage is not _Stage.WRITTEN:
-        return error if isinstance(error, AccessRefused) else Unavailable(f"{text}; nothing was sent")
-    if f"'{route.exchange}'" in text:
-        if isinstance(error, AccessRefused):
-            return error
-        if isinstance(error, NotFound):
-            return route.missing_exchange()
-    if isinstance(error, Conflict) and f"message size {len(message.body)} " in text:
-        return MessageError(f"{text}: store the data elsewhere and send a reference to it")
-    return Unconfirmed(message.message_id, text)
 
 
 async def _iterate(bodies: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:

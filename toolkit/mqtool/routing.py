@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mqtool import delay as lanes
@@ -33,10 +33,13 @@ class Route:
 
     def missing_exchange(self) -> Unroutable:
         """The error for an exchange that the broker does not have."""
-        hint = (
-            "" if self.exchange in OWN_EXCHANGES else "the broker has no such exchange; declare it in the topology file"
-        )
-        return Unroutable(self.exchange, self.routing_key, hint)
+        return missing_exchange(self.exchange, self.routing_key)
+
+
+def missing_exchange(exchange: str, routing_key: str) -> Unroutable:
+    """The error for a publish to an exchange that the broker does not have."""
+    hint = "" if exchange in OWN_EXCHANGES else "the broker has no such exchange; declare it in the topology file"
+    return Unroutable(exchange, routing_key, hint)
 
 
 def to_exchange(exchange: str, routing_key: str) -> Route:
@@ -97,4 +100,4 @@ def with_due(message: Message, route: Route) -> Message:
     remaining = (route.due - datetime.now(UTC)).total_seconds()
     if remaining > lanes.MAX_DELAY:
         headers[NOT_BEFORE] = int(route.due.timestamp() * 1000)
-    return Message(message.body, replace(message.properties, headers=headers))
+    return Message(message.body, message.properties._replace(headers=headers))

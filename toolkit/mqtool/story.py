@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,7 +76,7 @@ def _with_id(message: Message) -> Message:
     """Copies carry an id, so that a duplicate can be recognised; messages from elsewhere may come without one."""
     if message.properties.message_id:
         return message
-    return Message(message.body, replace(message.properties, message_id=new_message_id()))
+    return Message(message.body, message.properties._replace(message_id=new_message_id()))
 
 
 def _shorten(text: str, limit: int) -> str:

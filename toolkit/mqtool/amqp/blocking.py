@@ -38,6 +38,8 @@ _BY_REPLY_CODE: dict[int, type[BrokerError]] = {
     530: AccessRefused,
 }
 _REPLY_CODE = re.compile(r"^(?:[A-Z_]+ - )+")
+#: How pika writes down the broker's words when it guesses why a handshake ended.
+_QUOTED = re.compile(r"""\w+: \(\d+\) ['"](.*)['"]""")
 
 
 T = TypeVar("T")
@@ -146,7 +148,7 @@ class BlockingLink(Generic[T]):
     def abort(self, reason: str) -> None:
         """Drop the socket at once."""
         self._broken = self._broken or reason
-        self._services.abort()
+        self._services.abort(reason)
 
     def crash(self, reason: BrokerError) -> None:
         """The loop is dead and will call nobody: give up everything in flight."""
@@ -191,7 +193,7 @@ class BlockingLink(Generic[T]):
             self._open_channel()
 
     def _failed(self, connection: Any, error: BaseException) -> None:
-        self._owner.link_failed(self, _not_connected(self._url, error))
+        self._owner.link_failed(self, _not_connected(self._url, error, self._broken))
 
     def _closed(self, connection: Any, error: BaseException) -> None:
         self.ready = False
@@ -335,11 +337,12 @@ def translate(error: BaseException, while_doing: str) -> BrokerError:
     return kind(f"{while_doing}: {_text(error)}")
 
 
-def _not_connected(url: BrokerUrl, error: BaseException) -> BrokerError:
+def _not_connected(url: BrokerUrl, error: BaseException, broken: str) -> BrokerError:
     found = translate(error, f"connect to {url}")
     if isinstance(found, AccessRefused):
         return AccessRefused(f"{found}; check user, password, and that the user may use virtual host {url.vhost!r}")
-    return Unavailable(f"{found}; check that the broker runs and that host and port are right")
+    what = f"connect to {url}: {broken}" if broken else str(found)
+    return Unavailable(f"{what}; check that the broker runs and that host and port are right")
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -357,8 +360,11 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _text(error: BaseException) -> str:
     """The error's own words, in one line."""
+    if isinstance(error, theirs.IncompatibleProtocolError):
+        return "the connection was closed before the AMQP handshake"
     if isinstance(error, theirs.ChannelClosed | theirs.ConnectionClosed):
-        text = _REPLY_CODE.sub("", error.reply_text)
+        text = error.reply_text
     else:
         text = str(error) or type(error).__name__
-    return text.replace("\n", " ")
+    quoted = _QUOTED.fullmatch(text)
+    return _REPLY_CODE.sub("", quoted[1] if quoted else text).replace("\n", " ")

@@ -69,6 +69,7 @@ class MuxServices(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has 
         super().__init__(loop.native)
         self.mux = Mux(self._write, lambda flush: None)
         self.transport: Any = None
+        self.aborted: BaseException | None = None
         self._descriptor = -1
 
     def create_streaming_connection(
@@ -114,9 +115,10 @@ class MuxServices(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has 
         self.call_later(_RESOLVE_TIMEOUT, lambda: answer.give(late))
         return answer
 
-    def abort(self) -> None:
-        """Drop the socket at once, if there is one."""
+    def abort(self, reason: str) -> None:
+        """Drop the socket at once, if there is one. pika is told the reason in the loop's next turn."""
         if self.transport is not None:
+            self.aborted = ConnectionAbortedError(reason)
             self.transport.abort()
 
     def let_go(self) -> None:
@@ -167,7 +169,7 @@ class _MuxProtocol(AbstractStreamProtocol):  # type: ignore[misc]
 
     def connection_lost(self, error: BaseException | None) -> None:
         self._services.transport = None
-        self.library.connection_lost(error)
+        self.library.connection_lost(error or self._services.aborted)
 
     def eof_received(self) -> bool | None:
         return bool(self.library.eof_received())

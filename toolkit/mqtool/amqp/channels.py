@@ -16,6 +16,7 @@ from mqtool.amqp import wire
 from mqtool.amqp.acks import AckLedger
 from mqtool.amqp.foreign import translated
 from mqtool.amqp.mux import Mux, RawDelivery
+from mqtool.blame import explain
 from mqtool.errors import BrokerError, ChannelLost
 from mqtool.ledger import Ledger
 from mqtool.message import Incoming, Properties
@@ -29,25 +30,17 @@ class Verdict(Enum):
     RETURNED = "returned"
 
 
-class _Waiting:
-    """One publish that waits for its verdict."""
+class Pending(asyncio.Future[Verdict]):
+    """One publish that waits for its verdict; a future with what the broker may say about it.
 
-    __slots__ = ("future", "on_settled", "size")
+    :ivar size: bytes of the body.
+    """
 
-    def __init__(self, future: asyncio.Future[Verdict], size: int, on_settled: Callable[[int], None]) -> None:
-        self.future = future
-        self.size = size
-        self.on_settled = on_settled
-
-    def settle(self, verdict: Verdict) -> None:
-        self.on_settled(self.size)
-        if not self.future.done():
-            self.future.set_result(verdict)
-
-    def fail(self, reason: BrokerError) -> None:
-        self.on_settled(self.size)
-        if not self.future.done():
-            self.future.set_exception(reason)
+    exchange: str
+    routing_key: str
+    message_id: str
+    size: int
+    on_settled: Callable[[int], None]
 
 
 class PublishChannel:
@@ -62,8 +55,9 @@ class PublishChannel:
         self._number = channel.number
         self._mux = mux
         self._frame_max = frame_max
-        self._ledger: Ledger[_Waiting] = Ledger()
-        self._create_future = asyncio.get_running_loop().create_future
+        self._ledger: Ledger[Pending] = Ledger()
+        self._loop = asyncio.get_running_loop()
+        self._proven: set[str] = set()
 
     def publish(
         self,
@@ -72,7 +66,7 @@ class PublishChannel:
         properties: Properties,
         body: bytes,
         on_settled: Callable[[int], None] = lambda size: None,
-    ) -> asyncio.Future[Verdict]:
+    ) -> Pending:
         """Write one persistent, mandatory message; the future holds the broker's verdict.
 
         The future fails with the :class:`BrokerError` that ended the channel when it goes away first: the message
@@ -88,11 +82,14 @@ class PublishChannel:
         props = wire.properties(properties)
         pieces = wire.content(self._number, props, body, self._frame_max)
         head = wire.publish_head(self._number, exchange, routing_key, True)
-        future: asyncio.Future[Verdict] = self._create_future()
-        size = len(body)
-        self._ledger.add(_Waiting(future, size, on_settled), size, properties.message_id or "", exchange, routing_key)
+        pending = Pending(loop=self._loop)
+        pending.exchange, pending.routing_key = exchange, routing_key
+        pending.message_id = message_id = properties.message_id or ""
+        pending.size = size = len(body)
+        pending.on_settled = on_settled
+        self._ledger.add(pending, size, message_id, exchange, routing_key)
         self._mux.send([head, *pieces], size + len(props) + 64)
-        return future
+        return pending
 
     @property
     def unconfirmed(self) -> int:
@@ -120,8 +117,12 @@ class PublishChannel:
         """The broker's verdict on one message or a range."""
         settle = self._ledger.ack if accepted else self._ledger.nack
         verdict = Verdict.ACCEPTED if accepted else Verdict.REFUSED
-        for waiting, returned in settle(tag, multiple):
-            waiting.settle(Verdict.RETURNED if returned else verdict)
+        for pending, returned in settle(tag, multiple):
+            pending.on_settled(pending.size)
+            if accepted and not returned:
+                self._proven.add(pending.exchange)
+            if not pending.done():
+                pending.set_result(Verdict.RETURNED if returned else verdict)
 
     def on_flush(self) -> None:
         """Nothing is held back."""
@@ -129,8 +130,10 @@ class PublishChannel:
     def on_lost(self, reason: BrokerError) -> None:
         """Everything in flight is unconfirmed."""
         self.lost = reason
-        for waiting in self._ledger.clear():
-            waiting.fail(reason)
+        for pending, error in explain(self._ledger.clear(), reason, self._proven):
+            pending.on_settled(pending.size)
+            if not pending.done():
+                pending.set_exception(error)
 
 
 _consumer_numbers = itertools.count(1)

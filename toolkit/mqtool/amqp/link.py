@@ -16,7 +16,7 @@ import aiormq
 from aiormq.abc import AbstractChannel
 
 from mqtool.amqp.channels import ConsumeChannel, DeclareChannel, PublishChannel
-from mqtool.amqp.foreign import translate, translated
+from mqtool.amqp.foreign import reply_text, translate, translated
 from mqtool.amqp.tls import ssl_context
 from mqtool.amqp.transport import MuxTransport
 from mqtool.errors import AccessRefused, BrokerError, ChannelLost, Unavailable
@@ -26,6 +26,8 @@ log = logging.getLogger("mqtool.amqp")
 
 #: How long a graceful close may take, in seconds.
 CLOSE_TIMEOUT = 5.0
+#: Reply codes for a user, virtual host or operation that the broker does not allow.
+_NOT_ALLOWED = (403, 530)
 
 
 class Link:
@@ -80,10 +82,11 @@ class Link:
             with translated(f"connect to {url}"):
                 await connection.connect()
                 await connection.connected.wait()
-        except AccessRefused as error:
-            advice = f"check user, password, and that the user may use virtual host {url.vhost!r}"
-            raise AccessRefused(f"{error}; {advice}") from error
         except BrokerError as error:
+            refusal = error if isinstance(error, AccessRefused) else _refusal(url, transport)
+            if refusal is not None:
+                advice = f"check user, password, and that the user may use virtual host {url.vhost!r}"
+                raise AccessRefused(f"{str(refusal).rstrip('.')}; {advice}") from error
             raise Unavailable(f"{error}; check that the broker runs and that host and port are right") from error
         return cls(url, connection, transport)
 
@@ -201,6 +204,14 @@ class Link:
         if not self.lost.done():
             self.lost.set_result(reason)
             self._transport.mux.lost(reason)
+
+
+def _refusal(url: BrokerUrl, transport: MuxTransport) -> AccessRefused | None:
+    """Why the broker closed the connection while it was opened, where the library passes on only that it did."""
+    closed = transport.mux.closed if hasattr(transport, "mux") else None
+    if closed is None or closed[0] not in _NOT_ALLOWED:
+        return None
+    return AccessRefused(f"connect to {url}: {reply_text(ValueError(closed[1]))}")
 
 
 def _why(future: asyncio.Future[None]) -> BrokerError:

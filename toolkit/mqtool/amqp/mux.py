@@ -98,6 +98,8 @@ class Mux:
         self.lanes: dict[int, Lane] = {}
         self.on_blocked: Callable[[str | None], None] = lambda reason: None
         self.on_corrupt: Callable[[str], None] = lambda reason: None
+        #: Reply code and text with which the broker closed the connection, once it has.
+        self.closed: tuple[int, str] | None = None
         self.frame_max = MAX_FRAME
         self._write = write
         self._call_soon = call_soon
@@ -161,7 +163,7 @@ class Mux:
             taken = 0 if lane is None else self._hot(lane, kind, channel, data, at, end)
             if not taken:
                 if channel == 0:
-                    self._watch_blocked(data[at + 7 : end - 1])
+                    self._watch_connection(data[at + 7 : end - 1])
                 theirs.append(data[at:end])
             at = taken or end
         self._rest = data[at:]
@@ -237,12 +239,14 @@ class Mux:
         self.on_corrupt(f"the peer sent {what}")
         return b""
 
-    def _watch_blocked(self, payload: bytes) -> None:
+    def _watch_connection(self, payload: bytes) -> None:
         method = payload[:4]
         if method == wire.BLOCKED:
             self.on_blocked(wire.read_short_string(payload, 4)[0] or "no reason given")
         elif method == wire.UNBLOCKED:
             self.on_blocked(None)
+        elif method == wire.CLOSE and len(payload) > 6:
+            self.closed = (int.from_bytes(payload[4:6], "big"), wire.read_short_string(payload, 6)[0])
 
     # -- lanes
     def attach(self, channel: int, lane: Lane) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from mqtool.errors import MessageError
@@ -29,6 +30,7 @@ DELIVER = b"\x00\x3c\x00\x3c"
 RETURN = b"\x00\x3c\x00\x32"
 ACK = b"\x00\x3c\x00\x50"
 NACK = b"\x00\x3c\x00\x78"
+CLOSE = b"\x00\x0a\x00\x32"
 BLOCKED = b"\x00\x0a\x00\x3c"
 UNBLOCKED = b"\x00\x0a\x00\x3d"
 
@@ -135,6 +137,10 @@ def properties(props: Properties) -> bytes:
 
     :raises MessageError: a property that AMQP cannot carry; the message names it.
     """
+    plain = _plain(props)
+    if None not in plain and not props.headers and props[4:8] == _NONE_4 and props[10:] == _NONE_3:
+        kind, mode, message_id, timestamp = plain
+        return _plain_head(kind, props.content_encoding, mode) + _text(message_id, "message_id") + _unsigned(timestamp)
     flags = 0
     parts = [b""]
     if props.content_type is not None:
@@ -155,6 +161,22 @@ def properties(props: Properties) -> bytes:
     flags |= _identity(props, parts)
     parts[0] = _short.pack(flags)
     return b"".join(parts)
+
+
+_NONE_3, _NONE_4 = (None,) * 3, (None,) * 4
+#: What most messages have, and nothing else: content type, delivery mode, message id, timestamp.
+_plain = itemgetter(0, 3, 8, 9)
+
+
+@lru_cache(maxsize=256)
+def _plain_head(content_type: str, content_encoding: str | None, delivery_mode: int) -> bytes:
+    """Flags and first properties of a message that has a message id and a timestamp besides, and no headers."""
+    parts = [_text(content_type, "content_type")]
+    flags = 0x8000 | 0x1000 | 0x0080 | 0x0040
+    if content_encoding is not None:
+        flags |= 0x4000
+        parts.append(_text(content_encoding, "content_encoding"))
+    return _short.pack(flags) + b"".join(parts) + _octet(delivery_mode, "delivery_mode")
 
 
 def _identity(props: Properties, parts: list[bytes]) -> int:
