@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from mqtool.topology import model
 from mqtool.topology.interpolate import resolve
-from mqtool.topology.nodes import MAX_PROBLEMS, Node, Path, Report, Scalar
+from mqtool.topology.nodes import MAX_PROBLEMS, Node, Path, Report, Scalar, printable
 
 #: Which model stands at which place; ``*`` is any name or number.
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
@@ -74,7 +74,7 @@ def label(path: Path) -> str:
     text = ""
     for part in path[below:] or path[-1:]:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return printable(text, 80)
 
 
 def _model_at(path: Path) -> type[BaseModel] | None:

@@ -14,7 +14,7 @@ from mqtool.topology.fields import check_name
 from mqtool.topology.layout import Layout
 from mqtool.topology.model import BindingSpec, ExchangeSpec, QueueSpec, Topology
 from mqtool.topology.nodes import Mapping as MappingNode
-from mqtool.topology.nodes import Path, Report
+from mqtool.topology.nodes import Path, Report, printable
 from mqtool.topology.policies import broken_queues, known_policy_keys
 from mqtool.topology.prepare import applies
 from mqtool.topology.routing import BROKER_EXCHANGES, Routes
@@ -275,7 +275,7 @@ def _dead_letter_cycles(topology: Topology, layout: Layout, report: Report) -> N
         ours = [makers[name] for name in cycle if topology.queues[makers[name]].work]
         if ours:
             first = min(ours, key=list(topology.queues).index)
-            way = " -> ".join(name[:60] for name in cycle[:6])
+            way = " -> ".join(printable(name, 60) for name in cycle[:6])
             message = f"dead letters go round in a circle: {way}; the broker would drop them there, break the circle"
             report.value(("queues", first, "dead-letter-exchange"), message)
         for name in cycle:
@@ -313,7 +313,10 @@ def _policies(topology: Topology, layout: Layout, report: Report) -> None:
             if key not in known_policy_keys() and (hint := report.near(key, known_policy_keys(), _MISSPELT)):
                 report.key((*path, "definition", key), f"unknown policy key {key[:60]!r}{hint}")
         for key, queue in broken_queues(policy, layout).items():
-            report.key((*path, "definition", key), f"{key} would also apply to {queue.name}, {_HARM[queue.role]}")
+            report.key(
+                (*path, "definition", key),
+                f"{key} would also apply to {printable(queue.name, 60)}, {_HARM[queue.role]}",
+            )
 
 
 _NARROW = "narrow the pattern, for example with ^(?!mqtool\\.|.*\\.(return|dlq)$)"

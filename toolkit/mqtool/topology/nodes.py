@@ -84,6 +84,12 @@ def plain(node: Node) -> Any:
     return {name: plain(entry.node) for name, entry in node.entries.items()}
 
 
+def printable(text: str, longest: int) -> str:
+    """``text`` on one line, with what cannot be printed escaped, cut where it is too long."""
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
 def shown(node: Node | None) -> str:
     """A value as an error message may show it: short, on one line, never what a variable held."""
     if isinstance(node, Mapping):
@@ -92,8 +98,7 @@ def shown(node: Node | None) -> str:
         return "a list"
     if node is None or (node.value is None and not node.variable):
         return "nothing"
-    text = node.source if node.variable or not isinstance(node.value, str) else repr(node.value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return printable(node.source if node.variable or not isinstance(node.value, str) else repr(node.value), 60)
 
 
 def _walk(root: Node, path: Path) -> Iterator[tuple[str | int, Entry | None, Node]]:

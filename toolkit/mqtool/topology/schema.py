@@ -86,8 +86,7 @@ def _value(name: str, made: dict[str, Any]) -> dict[str, Any]:
 def _shared(choice: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     for name, schema in _SHARED.items():
         if all(choice.get(key, made.get(key)) == value for key, value in schema.items() if key != "examples"):
-            limits = {key: choice[key] for key in ("maximum",) if key in choice}
-            return {"$ref": f"#/$defs/{name}", **limits}
+            return {"$ref": f"#/$defs/{name}"}
     return choice
 
 

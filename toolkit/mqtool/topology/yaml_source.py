@@ -16,7 +16,7 @@ import yaml
 
 from mqtool.errors import Problem, TopologyError
 from mqtool.topology.interpolate import interpolate, resolve
-from mqtool.topology.nodes import Entry, Mapping, Node, Report, Scalar, Sequence
+from mqtool.topology.nodes import Entry, Mapping, Node, Report, Scalar, Sequence, printable
 from mqtool.topology.suggest import nearest
 
 MAX_BYTES = 10_000_000
@@ -228,7 +228,7 @@ class _Builder:
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None:
-            mark, tag = event.start_mark, event.tag.replace("tag:yaml.org,2002:", "!!")[:60]
+            mark, tag = event.start_mark, printable(event.tag.replace("tag:yaml.org,2002:", "!!"), 60)
             message = f"tags such as {tag} are not used in topology files; remove it (quotes make text)"
             self.report.at(mark.line + 1, mark.column + 1, message)
 
