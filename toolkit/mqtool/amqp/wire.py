@@ -138,8 +138,8 @@ def properties(props: Properties) -> bytes:
     :raises MessageError: a property that AMQP cannot carry; the message names it.
     """
     plain = _plain(props)
-    if None not in plain and not props.headers and props[4:8] == _NONE_4 and props[10:] == _NONE_3:
-        kind, mode, message_id, timestamp = plain
+    kind, mode, message_id, timestamp = plain
+    if None not in plain and type(kind) is str and not props.headers and _nothing_else(props):
         return _plain_head(kind, props.content_encoding, mode) + _text(message_id, "message_id") + _unsigned(timestamp)
     flags = 0
     parts = [b""]
@@ -166,6 +166,10 @@ def properties(props: Properties) -> bytes:
 _NONE_3, _NONE_4 = (None,) * 3, (None,) * 4
 #: What most messages have, and nothing else: content type, delivery mode, message id, timestamp.
 _plain = itemgetter(0, 3, 8, 9)
+
+
+def _nothing_else(props: Properties) -> bool:
+    return props[4:8] == _NONE_4 and props[10:] == _NONE_3
 
 
 @lru_cache(maxsize=256)
