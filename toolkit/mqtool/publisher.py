@@ -201,6 +201,8 @@ class Publisher:
         queue: str,
         bodies: Iterable[object] | AsyncIterable[object],
         *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
         timeout: float | None = None,
         retry: Backoff | None = None,
         headers: Mapping[str, Any] | None = None,
@@ -212,13 +214,16 @@ class Publisher:
         taken from the iterable before the first outcome is out.
 
         :param bodies: values as for :meth:`publish`; a :class:`Message` carries its own properties.
+        :param delay: as for :meth:`publish`, counted for each message from when it is sent.
+        :param at: as for :meth:`publish`.
         :param timeout: seconds that each message may take.
         :param retry: as for :meth:`publish`; other messages may overtake the one that is tried again.
         """
         pending: deque[_Written] = deque()
         async for body in _iterate(bodies):
             try:
-                route, message = to_queue(queue), Message.of(body, headers=headers)
+                route = to_queue(queue, delay, at)
+                message = with_due(Message.of(body, headers=headers), route)
                 written = self._write_now(route, message)
                 while written is None and pending:
                     yield await self._outcome(pending.popleft(), timeout, retry)
