@@ -249,6 +249,17 @@ async def test_nobody_listens_is_unavailable_within_the_timeout():
     assert "secret-word" not in str(caught.value)
 
 
+async def test_a_listener_that_never_answers_is_unavailable_within_the_timeout(vhost):
+    target = Settings.of(vhost.url).urls[0]
+    async with FaultProxy(target.host, target.port) as proxy:
+        proxy.stall()
+        async with Publisher(proxy.url(vhost.url)) as publisher:
+            started = time.monotonic()
+            with pytest.raises(Unavailable, match="nothing was sent"):
+                await publisher.publish("emails", b"", timeout=0.5)
+            assert time.monotonic() - started < 5
+
+
 async def test_wrong_password_is_said_at_once_without_showing_it(vhost):
     url = vhost.url.replace("guest:guest", "guest:wrong-word")
     async with Publisher(url) as publisher:

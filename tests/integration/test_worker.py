@@ -272,7 +272,9 @@ async def test_grace_ends_and_the_unfinished_goes_back(vhost, apply_text, depth,
     await until(lambda: ready(depth, 1))
 
 
-async def test_a_lost_connection_lets_the_handler_finish_and_runs_nothing_twice(vhost, apply_text, depth, until, caplog):
+async def test_a_lost_connection_lets_the_handler_finish_and_runs_nothing_twice(
+    vhost, apply_text, depth, until, caplog
+):
     caplog.set_level("INFO")
     await apply_text(EMAILS % "quorum")
     target = Settings.of(vhost.url).urls[0]
@@ -298,6 +300,28 @@ async def test_a_lost_connection_lets_the_handler_finish_and_runs_nothing_twice(
             await until(lambda: b"next" in runs)
             await until(lambda: ready(depth, 0))
     assert runs == [b"once", b"next"]  # what came again was acked, not run again
+
+
+async def test_a_broker_that_falls_silent_is_noticed_by_heartbeats(vhost, apply_text, until):
+    """No reset, no FIN, nothing: what a pulled cable looks like."""
+    await apply_text(EMAILS % "quorum")
+    target = Settings.of(vhost.url).urls[0]
+    got: list[bytes] = []
+    async with FaultProxy(target.host, target.port) as proxy:
+        worker = Worker(proxy.url(vhost.url) + "?heartbeat=1")
+
+        @worker.handler("emails")
+        async def handle(body: bytes) -> None:
+            got.append(body)
+
+        async with running(worker):
+            proxy.stall()
+            await until(lambda: not worker.ready, within=20, what="the silence is noticed")
+            proxy.heal()
+            await until(lambda: worker.ready, within=30)
+            async with Publisher(vhost.url) as publisher:
+                await publisher.publish("emails", b"after")
+            await until(lambda: got == [b"after"])
 
 
 async def test_the_worker_comes_back_after_a_deleted_and_recreated_queue(vhost, apply_text, until, broker):
@@ -389,7 +413,7 @@ async def test_a_missing_queue_at_the_start_is_said_at_once(vhost):
 
 
 async def test_a_retry_waits_unacked_while_it_cannot_be_published(vhost, apply_text, depth, until, broker):
-    """Without the delay lanes no retry can be published: the message is held, not lost, and goes on when they are back."""
+    """Without the delay lanes no retry can be published: the message is held, and goes on when they are back."""
     text = EMAILS % "quorum"
     await apply_text(text)
     worker = Worker(vhost.url)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
+from urllib.parse import parse_qs
 
 import aiormq
 from aiormq.abc import AbstractChannel
@@ -26,6 +28,11 @@ log = logging.getLogger("mqtool.amqp")
 
 #: How long a graceful close may take, in seconds.
 CLOSE_TIMEOUT = 5.0
+#: How long one candidate has for its whole handshake, in seconds.
+CONNECT_TIMEOUT = 10.0
+#: Heartbeat interval in seconds, unless the URL sets one. The library takes a connection for dead after about three of
+#: them without a byte, so a broker that vanished without a word is noticed within a minute.
+HEARTBEAT = 15
 #: Reply codes for a user, virtual host or operation that the broker does not allow.
 _NOT_ALLOWED = (403, 530)
 
@@ -74,14 +81,19 @@ class Link:
     async def _open_one(cls, url: BrokerUrl, name: str) -> Link:
         transport = MuxTransport(ssl_context(url))
         connection = aiormq.Connection(
-            url.secret(),
+            _with_heartbeat(url).secret(),
             transport_factory=transport,
             client_properties={"connection_name": name, "product": "mqtool"},
         )
         try:
-            with translated(f"connect to {url}"):
-                await connection.connect()
-                await connection.connected.wait()
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                with translated(f"connect to {url}"):
+                    await connection.connect()
+                    await connection.connected.wait()
+        except TimeoutError as error:
+            transport.abort("the broker did not answer")
+            reason = f"no answer within {CONNECT_TIMEOUT:g} s; check that host and port are a broker's"
+            raise Unavailable(f"connect to {url}: {reason}") from error
         except BrokerError as error:
             refusal = error if isinstance(error, AccessRefused) else _refusal(url, transport)
             if refusal is not None:
@@ -124,6 +136,12 @@ class Link:
     def server_version(self) -> str:
         """The broker's version, such as ``4.3.6``; empty if it does not say."""
         value = self._connection.server_properties.get("version", "")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def cluster_name(self) -> str:
+        """The name that the broker's cluster has; empty if it does not say."""
+        value = self._connection.server_properties.get("cluster_name", "")
         return value if isinstance(value, str) else ""
 
     @property
@@ -204,6 +222,12 @@ class Link:
         if not self.lost.done():
             self.lost.set_result(reason)
             self._transport.mux.lost(reason)
+
+
+def _with_heartbeat(url: BrokerUrl) -> BrokerUrl:
+    if "heartbeat" in parse_qs(url.query):
+        return url
+    return replace(url, query="&".join(filter(None, (url.query, f"heartbeat={HEARTBEAT}"))))
 
 
 def _refusal(url: BrokerUrl, transport: MuxTransport) -> AccessRefused | None:

@@ -98,13 +98,15 @@ class MuxTransport(TransportFactory):
         )
         self.writer = asyncio.StreamWriter(transport, self.protocol, reader, loop)
         self.mux = reader.mux = Mux(transport.write, loop.call_soon)
-        self.mux.on_corrupt = self._abort
+        self.mux.on_corrupt = self.abort
         self.protocol.on_lost = self.mux.lost
         return reader, self.writer
 
-    def _abort(self, reason: str) -> None:
-        self.protocol.on_lost(ChannelLost(reason))
-        self.writer.transport.abort()
+    def abort(self, reason: str) -> None:
+        """Drop the socket, if there is one."""
+        if hasattr(self, "writer"):
+            self.protocol.on_lost(ChannelLost(reason))
+            self.writer.transport.abort()
 
     async def drain(self) -> None:
         """Wait until the socket takes bytes again.
