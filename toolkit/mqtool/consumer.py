@@ -44,9 +44,17 @@ class Consumer:
 
     :param policy: when failed messages are tried again.
     :param threads: where synchronous handlers run.
+    :param admit: asked before each delivery is started; ``False``: none is any more. ``None``: all are.
     """
 
-    def __init__(self, handler: Handler, settler: Settler, policy: Backoff, threads: Executor) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        settler: Settler,
+        policy: Backoff,
+        threads: Executor,
+        admit: Callable[[], bool] | None = None,
+    ) -> None:
         self.queue = handler.queue
         self.problem: str | None = "not started"
         self.handled = 0
@@ -54,6 +62,7 @@ class Consumer:
         self._settler = settler
         self._policy = policy
         self._threads = threads
+        self._admit = admit
         self._memory = SettledMemory()
         self._active: dict[Incoming, asyncio.Future[None] | None] = {}
         self._channel: ConsumeChannel | None = None
@@ -216,6 +225,8 @@ class Consumer:
         while True:
             turn = 0
             while self._returns or self._work:
+                if self._admit is not None and not self._admit():
+                    break
                 channel, incoming = (self._returns or self._work).popleft()
                 self._busy += 1
                 try:

@@ -74,15 +74,17 @@ class Worker:
     ) -> None:
         if grace < 0 or (give_up is not None and give_up <= 0):
             raise ConfigurationError("grace is 0 or more seconds, give_up more than 0")
-        self._settings = Settings.of(url)
         self._topology = _load(topology)
+        self._settings = Settings.of(url).with_vhost(self._topology.vhost if self._topology else None)
         self._grace = grace
         self._give_up = give_up
         self._name = name
         self._handlers: dict[str, Handler] = {}
         self._consumers: list[Consumer] = []
+        self._ending = asyncio.Event()
         self._stop = asyncio.Event()
         self._hard = asyncio.Event()
+        self._left: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
 
@@ -142,22 +144,22 @@ class Worker:
         return sum(consumer.handled for consumer in self._consumers)
 
     # -- running
-    def run(self) -> None:
+    def run(self, *, limit: int | None = None, idle_exit: float | None = None) -> None:
         """Run until SIGTERM or SIGINT; a second signal stops at once. For use outside an event loop.
 
-        :raises MqtoolError: as :meth:`serve`.
+        Parameters and errors as for :meth:`serve`.
         """
         try:
-            asyncio.run(self._run_with_signals())
+            asyncio.run(self._run_with_signals(limit, idle_exit))
         finally:
             _leave_stuck_threads()
 
-    async def _run_with_signals(self) -> None:
+    async def _run_with_signals(self, limit: int | None, idle_exit: float | None) -> None:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.stop)
         try:
-            await self.serve()
+            await self.serve(limit=limit, idle_exit=idle_exit)
         finally:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
@@ -172,16 +174,19 @@ class Worker:
         if self._stop.is_set():
             self._hard.set()
         self._stop.set()
+        self._ending.set()
 
     def stop_threadsafe(self) -> None:
         """:meth:`stop`, from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop)
 
-    async def serve(self) -> None:
-        """Consume until :meth:`stop` is called.
+    async def serve(self, *, limit: int | None = None, idle_exit: float | None = None) -> None:
+        """Consume until :meth:`stop` is called, or there has been enough.
 
-        :raises ConfigurationError: no handlers, or it runs already.
+        :param limit: end after so many deliveries; no further one is started.
+        :param idle_exit: end when there has been nothing to do for so many seconds, while connected.
+        :raises ConfigurationError: no handlers, it runs already, or a parameter makes no sense.
         :raises Unavailable: the broker cannot be reached at the start, or ``give_up`` seconds have passed without
             consuming.
         :raises AccessRefused: the broker refuses the credentials, at the start.
@@ -191,15 +196,20 @@ class Worker:
             raise ConfigurationError("the worker has no handlers; register one with @worker.handler(queue)")
         if self._running:
             raise ConfigurationError("the worker runs already")
+        if (limit is not None and limit < 1) or (idle_exit is not None and idle_exit <= 0):
+            raise ConfigurationError("limit is at least 1, idle_exit more than 0 seconds")
+        self._left = limit
         self._running, self._loop = True, asyncio.get_running_loop()
         concurrency = sum(h.concurrency for h in self._handlers.values() if not h.is_async)
         threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix="mqtool")
         publisher = Publisher(self._settings, name=f"{self._name} (retries)")
         self._consumers = [self._consumer(handler, publisher, threads) for handler in self._handlers.values()]
+        idle = asyncio.create_task(self._watch_idle(idle_exit))
         try:
             await self._serve(publisher)
         finally:
             self._running = False
+            await _cancel([idle])
             await publisher.close()
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -208,7 +218,31 @@ class Worker:
         if self._topology is not None:
             policy = self._topology.retry_policy(handler.queue)
             dead_letters = self._topology.has_dead_letter_queue(handler.queue)
-        return Consumer(handler, Settler(handler.queue, publisher, dead_letters), handler.retry or policy, threads)
+        settler = Settler(handler.queue, publisher, dead_letters)
+        admit = self._admit if self._left is not None else None
+        return Consumer(handler, settler, handler.retry or policy, threads, admit)
+
+    def _admit(self) -> bool:
+        """Whether one more delivery may be started, where their number is limited."""
+        if not self._left:
+            return False
+        self._left -= 1
+        if not self._left:
+            self._ending.set()
+        return True
+
+    async def _watch_idle(self, idle_exit: float | None) -> None:
+        """Begin to end when nothing has been done for ``idle_exit`` seconds, though it could have been."""
+        if idle_exit is None:
+            return
+        loop = asyncio.get_running_loop()
+        handled, since = self.handled, loop.time()
+        while loop.time() - since < idle_exit:
+            await asyncio.sleep(min(idle_exit / 10, 0.2))
+            if handled != self.handled or not self.ready or any(consumer.busy for consumer in self._consumers):
+                handled, since = self.handled, loop.time()
+        log.info("nothing to do for %g s: that was all", idle_exit)
+        self._ending.set()
 
     async def _serve(self, publisher: Publisher) -> None:
         link = await Link.open(self._settings, self._name)
@@ -234,7 +268,7 @@ class Worker:
 
     async def _stay(self, link: Link) -> Link:
         """Keep consuming, over a new link whenever one is lost. Returns the last one when told to stop."""
-        stopped = asyncio.create_task(self._stop.wait())
+        stopped = asyncio.create_task(self._ending.wait())
         watch = asyncio.create_task(self._watch())
         try:
             while True:
@@ -289,18 +323,20 @@ class Worker:
             await asyncio.sleep(min((self._give_up or 1) / 10, 1.0))
 
     async def _drain(self) -> None:
-        """Stop taking, then let running handlers finish within the grace period."""
+        """Stop taking, then let running handlers finish: within the grace period once :meth:`stop` was called."""
         busy = sum(consumer.busy for consumer in self._consumers)
         log.info("stopping; %d deliveries are being worked on", busy)
         for consumer in self._consumers:
             await consumer.stop_taking()
         finished = asyncio.ensure_future(asyncio.gather(*(consumer.drained() for consumer in self._consumers)))
         hard = asyncio.create_task(self._hard.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((finished, stopped), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((finished, hard), timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done():
             left = sum(consumer.busy for consumer in self._consumers)
             log.warning("stopping now; %d deliveries are not finished and go back to their queues", left)
-        await _cancel([finished, hard])
+        await _cancel([finished, hard, stopped])
 
 
 def _load(topology: str | Path | Topology | None) -> Topology | None:
