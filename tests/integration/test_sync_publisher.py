@@ -331,6 +331,17 @@ def test_a_delayed_message_comes_back_when_due_and_not_before(vhost, apply, kind
     assert all(properties.headers["mqtool-queue"] == "emails" for properties, _, _ in got)
 
 
+def test_many_can_be_delayed_together(vhost, apply):
+    apply(EMAILS % (1, "quorum"))
+    with Publisher(vhost.url) as publisher:
+        started = time.time()
+        receipts = list(publisher.publish_many("emails", ["a", "b", "c"], delay=0.5))
+        assert all(isinstance(receipt, Receipt) and receipt.delayed_until for receipt in receipts)
+        got = take(vhost.url, "emails.return", 3)
+    assert {body for _, body, _ in got} == {b"a", b"b", b"c"}
+    assert min(arrived for _, _, arrived in got) >= started + 0.5
+
+
 def test_eight_threads_share_one_connection(vhost, apply, proxy):
     apply(EMAILS % (10_000, "quorum"))
     with Publisher(proxy.url(vhost.url)) as publisher:

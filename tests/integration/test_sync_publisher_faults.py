@@ -7,13 +7,16 @@ import gc
 import logging
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -243,6 +246,82 @@ def test_a_network_that_loses_everything_is_noticed_by_heartbeat(vhost, emails, 
         proxy.heal()
         assert publisher.publish("emails", b"")
         assert proxy.counters.accepted == 2
+
+
+@pytest.fixture
+def tls_front(vhost: VirtualHost, tmp_path: Path) -> Iterator[str]:
+    """Host and port of a TLS listener in front of the broker, with a certificate of its own in ``tmp_path``."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    openssl = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*openssl.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    target = Settings.of(vhost.url).urls[0]
+    started: Future[int] = Future()
+    loop = asyncio.new_event_loop()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        their_reader, their_writer = await asyncio.open_connection(target.host, target.port)
+        await asyncio.gather(pump(reader, their_writer), pump(their_reader, writer), return_exceptions=True)
+
+    async def listen() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        started.set_result(server.sockets[0].getsockname()[1])
+
+    def run() -> None:
+        loop.run_until_complete(listen())
+        loop.run_forever()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield f"localhost:{started.result(10)}/{vhost.name}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+
+
+def test_tls_is_verified_unless_told_otherwise(emails, tls_front, tmp_path, vhost):
+    with Publisher(f"amqps://{tls_front}") as publisher, pytest.raises(Unavailable, match="certificate verify failed"):
+        publisher.publish("emails", b"", timeout=1)
+    for query in (f"cafile={tmp_path}/certificate.pem", "no_verify_ssl=1"):
+        with Publisher(f"amqps://{tls_front}?{query}") as publisher:
+            outcomes = list(publisher.publish_many("emails", (bytes(10_000) for _ in range(500))))
+            assert all(isinstance(outcome, Receipt) for outcome in outcomes)
+            assert publisher.publish("emails", bytes(5_000_000))
+    wrong_host = tls_front.replace("localhost", "127.0.0.1")
+    publisher = Publisher(f"amqps://{wrong_host}?cafile={tmp_path}/certificate.pem")
+    with publisher, pytest.raises(Unavailable, match="IP address mismatch"):
+        publisher.publish("emails", b"", timeout=1)
+    assert depth(vhost.url) == 1002
+
+
+def test_a_peer_that_sends_nonsense_is_unavailable(emails):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(os.urandom(1000))
+                    connection.recv(100)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        publisher = Publisher(f"amqp://127.0.0.1:{server.getsockname()[1]}/")
+        with publisher, pytest.raises(Unavailable, match="nothing was sent"):
+            publisher.publish("emails", b"", timeout=1)
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
 
 
 def test_a_connection_closed_by_an_operator_is_replaced(vhost, emails, broker):

@@ -14,6 +14,7 @@ from collections import deque
 from mqtool import message as messages
 from mqtool.amqp.blocking import BlockingLink
 from mqtool.amqp.blocking_transport import BlockingLoop
+from mqtool.blame import explain
 from mqtool.errors import (
     AccessRefused,
     BrokerError,
@@ -27,7 +28,7 @@ from mqtool.errors import (
 from mqtool.settings import Settings
 from mqtool.sync.connector import Connector
 from mqtool.sync.scout import Scout
-from mqtool.sync.shipment import Outcome, Shipment, explain
+from mqtool.sync.shipment import Outcome, Shipment
 from mqtool.sync.window import Window
 
 log = logging.getLogger("mqtool.publisher")

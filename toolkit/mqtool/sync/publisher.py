@@ -198,6 +198,8 @@ class Publisher:
         queue: str,
         bodies: Iterable[object],
         *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
         timeout: float | None = None,
         retry: Backoff | None = None,
         headers: Mapping[str, Any] | None = None,
@@ -208,6 +210,8 @@ class Publisher:
         and about ``window_bytes``, are held before the first outcome is out.
 
         :param bodies: values as for :meth:`publish`; a :class:`Message` carries its own properties.
+        :param delay: as for :meth:`publish`, counted for each message from when it is sent.
+        :param at: as for :meth:`publish`.
         :param timeout: seconds that each message may take.
         :param retry: as for :meth:`publish`; other messages may overtake the one that is tried again.
         """
@@ -215,7 +219,11 @@ class Publisher:
         held = 0
         try:
             for body in bodies:
-                errand = self._begin_errand(queue, body, headers, timeout, retry)
+                try:
+                    message = Message.of(body, headers=headers)
+                    errand: Errand | MqtoolError = self._errand(to_queue(queue, delay, at), message, timeout, retry)
+                except MqtoolError as error:
+                    errand = error
                 pending.append(errand)
                 held += _size(errand)
                 while len(pending) > 1 and (
@@ -229,19 +237,6 @@ class Publisher:
             for errand in pending:
                 if isinstance(errand, Errand):
                     errand.abandon()
-
-    def _begin_errand(
-        self,
-        queue: str,
-        body: object,
-        headers: Mapping[str, Any] | None,
-        timeout: float | None,
-        retry: Backoff | None,
-    ) -> Errand | MqtoolError:
-        try:
-            return self._errand(to_queue(queue), Message.of(body, headers=headers), timeout, retry)
-        except MqtoolError as error:
-            return error
 
     def _errand(self, route: Route, message: Message, timeout: float | None, retry: Backoff | None) -> Errand:
         courier = self._working_courier()

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
 
 from mqtool import names
 from mqtool.amqp import wire
-from mqtool.errors import (
-    AccessRefused,
-    BrokerError,
-    Conflict,
-    MessageError,
-    MqtoolError,
-    NotFound,
-    Unconfirmed,
-    Unroutable,
-)
+from mqtool.errors import MqtoolError, Unroutable
 from mqtool.message import Message
 from mqtool.outcome import Receipt
 from mqtool.routing import Route
@@ -49,6 +39,16 @@ class Shipment:
         self._done = threading.Lock()
         self._done.acquire()
 
+    @property
+    def exchange(self) -> str:
+        """Where it is published to."""
+        return self.route.exchange
+
+    @property
+    def routing_key(self) -> str:
+        """With which key."""
+        return self.route.routing_key
+
     def claim(self) -> bool:
         """Take it, to write it or to give it up; False if it has been taken."""
         return self._claim.acquire(blocking=False)
@@ -77,40 +77,3 @@ class Shipment:
         """The outcome of one that the broker has returned."""
         exchange = "" if self.route.exchange == names.WORK else self.route.exchange
         return Unroutable(exchange, self.route.routing_key)
-
-
-def explain(
-    shipments: Iterable[Shipment], reason: BrokerError, proven: frozenset[str] | set[str]
-) -> Iterator[tuple[Shipment, MqtoolError]]:
-    """What the loss of a channel means for each message in flight on it. Pure.
-
-    Where the broker closed the channel because of one message, its words name the exchange or the size. That message
-    was not accepted; the others may have been.
-
-    :param proven: exchanges that have accepted a message over this connection; without permission, none ever does.
-    """
-    blamed = [(shipment, _blamed(shipment, reason)) for shipment in shipments]
-    alone = sum(suspect for _, suspect in blamed) == 1
-    never_allowed = isinstance(reason, AccessRefused) and "topic '" not in str(reason)
-    for shipment, suspect in blamed:
-        if suspect and (alone or (never_allowed and shipment.route.exchange not in proven)):
-            yield shipment, _sentence(shipment, reason)
-        else:
-            yield shipment, Unconfirmed(shipment.message_id, str(reason))
-
-
-def _blamed(shipment: Shipment, reason: BrokerError) -> bool:
-    text = str(reason)
-    if isinstance(reason, Conflict):
-        return f"message size {shipment.size} " in text
-    if isinstance(reason, AccessRefused | NotFound) and f"exchange '{shipment.route.exchange}'" in text:
-        return "topic '" not in text or f"topic '{shipment.route.routing_key}'" in text
-    return False
-
-
-def _sentence(shipment: Shipment, reason: BrokerError) -> MqtoolError:
-    if isinstance(reason, Conflict):
-        return MessageError(f"{reason}: store the data elsewhere and send a reference to it")
-    if isinstance(reason, NotFound):
-        return shipment.route.missing_exchange()
-    return AccessRefused(str(reason))
