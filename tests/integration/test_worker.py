@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ async def test_every_outcome_of_a_handler(vhost, apply_text, depth, until, kind)
     assert [attempt for attempt, _ in calls["once"]] == [1, 2]
     assert [attempt for attempt, _ in calls["snooze"]] == [1, 1, 1]
     times = [at for _, at in calls["fail"]]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[0] >= 0.2
     assert gaps[1] >= 0.4
     assert gaps[2] >= 0.8
@@ -396,10 +397,11 @@ async def test_give_up_ends_the_worker_with_the_reason(vhost, apply_text, until,
     @worker.handler("emails")
     async def handle(body: bytes) -> None: ...
 
+    task = asyncio.create_task(worker.serve())
+    await until(lambda: worker.ready or task.done())
+    broker.request("DELETE", f"queues/{vhost.name}/emails")
     with pytest.raises(Unavailable, match="gave up: emails"):
-        async with running(worker) as task:
-            broker.request("DELETE", f"queues/{vhost.name}/emails")
-            await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 20)
 
 
 async def test_a_missing_queue_at_the_start_is_said_at_once(vhost):
