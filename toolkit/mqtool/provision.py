@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mqtool.amqp.channels import DeclareChannel
 from mqtool.amqp.link import Link
-from mqtool.errors import ChannelLost, Conflict, NotFound, Unavailable
+from mqtool.errors import BrokerError, ChannelLost, Conflict, NotFound, Unavailable
 from mqtool.management import Management
 from mqtool.oracle import ABSENT, Mismatch, read_mismatch
 from mqtool.settings import Settings
@@ -23,8 +23,8 @@ log = logging.getLogger("mqtool.provision")
 
 Probe = TypeVar("Probe", Exchange, Queue)
 
-#: More differing arguments than any queue has.
-_MOST_MISMATCHES = 40
+#: What a lane has because it is a quorum queue.
+_OF_QUORUM = frozenset({"x-queue-type", "x-dead-letter-strategy", "x-overflow", "x-delivery-limit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,17 @@ class Provisioner:
         :raises LayoutConflict: something exists with other properties; nothing was touched.
         :raises AccessRefused: the user may not declare; what was made before stays, and the next apply goes on
             from there.
+        :raises Unavailable: the broker cannot be reached, or went away; likewise.
         """
+        await self._connected()
+        try:
+            return await self._apply(layout, dry_run)
+        except (ChannelLost, Unavailable) as error:
+            raise Unavailable(f"{error}; what was made so far stays, apply again to finish") from error
+
+    async def _apply(self, layout: Layout, dry_run: bool) -> Report:
         exchanges, queues, drift = await self._look(layout)
         bindings, unseen = await self._missing_bindings(layout)
-        unchanged = len(layout.exchanges) + len(layout.queues) - len(exchanges) - len(queues) - len(drift)
         changes = list(drift)
         for exchange in exchanges:
             if not dry_run:
@@ -121,13 +128,18 @@ class Provisioner:
         new = {exchange.name for exchange in exchanges} | {queue.name for queue in queues}
         for binding in layout.bindings:
             known_missing = bindings is not None and _key(binding) in bindings
+            if binding.observe:
+                changes += [_drifting(binding)] if known_missing else []
+                continue
             if not dry_run and (bindings is None or known_missing):
                 await self._bind(binding)
             if known_missing or (bindings is None and {binding.source, binding.destination} & new):
                 changes.append(Change("bind", "binding", binding.destination, _binding_text(binding)))
-            else:
-                unchanged += 1
-        return Report(tuple(changes), unchanged, unseen, dry_run)
+        total = len(layout.exchanges) + len(layout.queues) + len(layout.bindings)
+        differing = {
+            (change.kind, change.name, change.detail if change.kind == "binding" else "") for change in changes
+        }
+        return Report(tuple(changes), total - len(differing), unseen, dry_run)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -174,31 +186,24 @@ class Provisioner:
     async def _exchange_mismatches(self, exchange: Exchange) -> list[Mismatch]:
         found: list[Mismatch] = []
         probe = exchange
-        while len(found) < _MOST_MISMATCHES:
+        while True:
             try:
                 await self._declare_exchange(probe)
             except Conflict as error:
-                mismatch = read_mismatch(str(error))
-                if mismatch is None:
-                    raise
-                found.append(replace(mismatch, in_file=_wanted_exchange(exchange, mismatch.argument)))
+                mismatch = _next_mismatch(error, found, lambda argument: _wanted_exchange(exchange, argument))
                 probe = _exchange_like(probe, mismatch)
             else:
-                break
-        return found
+                return found
 
     async def _queue_mismatches(self, queue: Queue) -> list[Mismatch]:
         found: list[Mismatch] = []
         arguments = dict(queue.arguments)
         probe = queue
-        while len(found) < _MOST_MISMATCHES:
+        while True:
             try:
                 await self._declare_queue(probe, arguments)
             except Conflict as error:
-                mismatch = read_mismatch(str(error))
-                if mismatch is None:
-                    raise
-                found.append(replace(mismatch, in_file=_wanted_queue(queue, mismatch.argument)))
+                mismatch = _next_mismatch(error, found, lambda argument: _wanted_queue(queue, argument))
                 if mismatch.argument in ("durable", "auto_delete", "exclusive"):
                     probe = _with_flag(probe, mismatch)
                 elif mismatch.on_broker is ABSENT:
@@ -206,15 +211,15 @@ class Provisioner:
                 else:
                     arguments[mismatch.argument] = mismatch.on_broker
             else:
-                break
-        return found
+                return found
 
     async def _missing_bindings(self, layout: Layout) -> tuple[set[tuple[str, ...]] | None, tuple[str, ...]]:
         """The wanted bindings that are not there; ``None`` if that cannot be seen."""
-        management = await Management.find(self._settings)
+        management = await self._management()
         if management is None:
             text = "which bindings were there already (no management API): all were asserted"
-            return None, (text,)
+            observed = any(binding.observe for binding in layout.bindings)
+            return None, (text, "whether the observed bindings are there (no management API)") if observed else (text,)
         async with management:
             there = {
                 (
@@ -227,6 +232,27 @@ class Provisioner:
                 for item in await management.bindings()
             }
         return {_key(binding) for binding in layout.bindings} - there, ()
+
+    async def _management(self) -> Management | None:
+        """The management API of the broker that we are connected to.
+
+        The default port may be another broker's (behind forwarded ports): what it shows would be taken for ours.
+        """
+        management = await Management.find(self._settings)
+        if management is None:
+            return None
+        ours = (await self._connected()).cluster_name
+        theirs = (await management.overview()).get("cluster_name", "")
+        if ours == theirs:
+            return management
+        await management.close()
+        if self._settings.management_url is None:
+            log.info("the management API at %s is another broker's (%s): not used", management.url, theirs)
+            return None
+        raise BrokerError(
+            f"the management API at {management.url} is another broker's ({theirs}; AMQP leads to {ours}): "
+            "give the one of the same broker"
+        )
 
     # -- declaring
     async def _declare_exchange(self, exchange: Exchange) -> None:
@@ -266,10 +292,7 @@ class Provisioner:
     async def _open_channel(self) -> DeclareChannel:
         link = await self._connected()
         if self._channel is None or not self._channel.open:
-            try:
-                self._channel = await link.declare_channel()
-            except ChannelLost as error:
-                raise Unavailable(f"{error}; what was made so far stays, apply again to finish") from error
+            self._channel = await link.declare_channel()
         return self._channel
 
 
@@ -289,11 +312,41 @@ def _differs(
         mismatches += found
 
 
+def _next_mismatch(error: Conflict, found: list[Mismatch], wanted: Callable[[str], Any]) -> Mismatch:
+    """The mismatch that a refusal names, added to those found before.
+
+    :raises Conflict: it names none, or the same one again.
+    """
+    mismatch = read_mismatch(str(error))
+    if mismatch is None or any(mismatch.argument == earlier.argument for earlier in found):
+        raise error
+    in_file = wanted(mismatch.argument)
+    found.append(replace(mismatch, in_file=in_file, on_broker=_typed_like(in_file, mismatch.on_broker)))
+    return found[-1]
+
+
+def _typed_like(wanted: Any, value: Any) -> Any:
+    """The broker writes numbers like text where both sides are numbers."""
+    if isinstance(wanted, int | float) and not isinstance(wanted, bool) and isinstance(value, str):
+        try:
+            return type(wanted)(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _stronger_than_asked(queue: Queue, found: list[Mismatch]) -> bool:
     """Lanes serve the whole virtual host: where another file made them quorum, one of classic queues uses them."""
-    return queue.role in ("lane", "lost") and any(
-        mismatch.argument == "x-queue-type" and mismatch.on_broker == "quorum" for mismatch in found
+    return (
+        queue.role in ("lane", "lost")
+        and any(mismatch.argument == "x-queue-type" and mismatch.on_broker == "quorum" for mismatch in found)
+        and all(mismatch.argument in _OF_QUORUM for mismatch in found)
     )
+
+
+def _drifting(binding: Binding) -> Change:
+    detail = f"observed, but not on the broker: {_binding_text(binding)}"
+    return Change("drift", "binding", binding.destination, detail)
 
 
 def _wanted_exchange(exchange: Exchange, argument: str) -> Any:
