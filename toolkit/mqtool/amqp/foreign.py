@@ -24,6 +24,8 @@ _TABLE: tuple[tuple[type[BaseException], type[BrokerError]], ...] = (
     (theirs.ChannelClosed, ChannelLost),
     (theirs.ChannelInvalidStateError, ChannelLost),
     (theirs.AMQPChannelError, ChannelLost),
+    (theirs.ConnectionCommandInvalid, Conflict),  # RabbitMQ 3.10: an unknown exchange type costs the connection
+    (theirs.ConnectionNotImplemented, BrokerError),
     (theirs.ConnectionClosed, ChannelLost),
     (theirs.AMQPConnectionError, Unavailable),
     (theirs.AMQPError, Unavailable),
