@@ -190,7 +190,7 @@ async def test_headers_over_one_frame_are_refused_and_nothing_breaks(vhost, appl
     async with Publisher(vhost.url) as publisher:
         with pytest.raises(MessageError, match="into the body"):
             await publisher.publish("emails", b"", headers={"big": "x" * 200_000})
-        for bad in ({"a": object()}, {"a": 2**70}, {"n" * 256: 1}, {"t": datetime(2020, 1, 1)}):  # noqa: DTZ001
+        for bad in ({"a": object()}, {"a": 2**70}, {"n" * 256: 1}, {"t": datetime(2020, 1, 1)}):
             with pytest.raises(MessageError):
                 await publisher.publish("emails", b"", headers=bad)
         for bad in ({"priority": 300}, {"message_id": "x" * 256}, {"timestamp": -1}, {"no_such_property": 1}):
@@ -231,7 +231,7 @@ async def test_a_delayed_message_comes_back_when_due_and_not_before(vhost, apply
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"delay": -1}, {"delay": 1, "at": datetime.now(UTC)}, {"at": datetime(2030, 1, 1)}, {"delay": float("nan")}],  # noqa: DTZ001
+    [{"delay": -1}, {"delay": 1, "at": datetime.now(UTC)}, {"at": datetime(2030, 1, 1)}, {"delay": float("nan")}],
 )
 async def test_a_delay_that_makes_no_sense_is_refused(arguments):
     async with Publisher("amqp://localhost:1/") as publisher:
@@ -322,31 +322,29 @@ async def test_a_full_window_waits_and_then_is_busy(vhost, apply_text):
 async def test_a_stalled_answer_is_unconfirmed_with_the_id(vhost, apply_text):
     await apply_text(EMAILS % (100, "quorum"))
     target = Settings.of(vhost.url).urls[0]
-    async with FaultProxy(target.host, target.port) as proxy:
-        async with Publisher(proxy.url(vhost.url)) as publisher:
-            await publisher.publish("emails", b"warm")
-            proxy.stall("to_client")
-            with pytest.raises(Unconfirmed) as caught:
-                await publisher.publish("emails", b"x", message_id="mine", timeout=0.5)
-            assert caught.value.message_id == "mine"
+    async with FaultProxy(target.host, target.port) as proxy, Publisher(proxy.url(vhost.url)) as publisher:
+        await publisher.publish("emails", b"warm")
+        proxy.stall("to_client")
+        with pytest.raises(Unconfirmed) as caught:
+            await publisher.publish("emails", b"x", message_id="mine", timeout=0.5)
+        assert caught.value.message_id == "mine"
 
 
 async def test_a_cut_connection_is_unconfirmed_at_once_and_the_next_publish_works(vhost, apply_text, depth, until):
     await apply_text(EMAILS % (100, "quorum"))
     target = Settings.of(vhost.url).urls[0]
-    async with FaultProxy(target.host, target.port) as proxy:
-        async with Publisher(proxy.url(vhost.url)) as publisher:
-            await publisher.publish("emails", b"warm")
-            proxy.drop("to_client")
-            call = asyncio.create_task(publisher.publish("emails", b"x", message_id="mine"))
-            await until(lambda: depth("emails"), what="the broker has the message")
-            started = time.monotonic()
-            proxy.cut()
-            proxy.heal()
-            with pytest.raises(Unconfirmed, match="mine"):
-                await call
-            assert time.monotonic() - started < 5
-            assert await publisher.publish("emails", b"again")
+    async with FaultProxy(target.host, target.port) as proxy, Publisher(proxy.url(vhost.url)) as publisher:
+        await publisher.publish("emails", b"warm")
+        proxy.drop("to_client")
+        call = asyncio.create_task(publisher.publish("emails", b"x", message_id="mine"))
+        await until(lambda: depth("emails"), what="the broker has the message")
+        started = time.monotonic()
+        proxy.cut()
+        proxy.heal()
+        with pytest.raises(Unconfirmed, match="mine"):
+            await call
+        assert time.monotonic() - started < 5
+        assert await publisher.publish("emails", b"again")
 
 
 async def test_retry_waits_out_busy_and_repeats_unconfirmed_with_the_same_id(vhost, apply_text):
