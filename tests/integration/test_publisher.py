@@ -306,17 +306,19 @@ async def test_an_alarm_is_busy_without_writing(vhost, apply_text, broker, until
 async def test_a_full_window_waits_and_then_is_busy(vhost, apply_text):
     await apply_text(EMAILS % (100, "quorum"))
     target = Settings.of(vhost.url).urls[0]
-    async with FaultProxy(target.host, target.port) as proxy:
-        async with Publisher(proxy.url(vhost.url), window=2, timeout=30) as publisher:
-            await publisher.publish("emails", b"warm")
-            proxy.stall("to_client")
-            stuck = [asyncio.create_task(publisher.publish("emails", b"", timeout=25)) for _ in range(2)]
-            await asyncio.sleep(0)
-            with pytest.raises(Busy) as caught:
-                await publisher.publish("emails", b"", timeout=0.5)
-            assert caught.value.reason == "window"
-            proxy.heal()
-            assert all(isinstance(r, Receipt) for r in await asyncio.gather(*stuck))
+    async with (
+        FaultProxy(target.host, target.port) as proxy,
+        Publisher(proxy.url(vhost.url), window=2, timeout=30) as publisher,
+    ):
+        await publisher.publish("emails", b"warm")
+        proxy.stall("to_client")
+        stuck = [asyncio.create_task(publisher.publish("emails", b"", timeout=25)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy) as caught:
+            await publisher.publish("emails", b"", timeout=0.5)
+        assert caught.value.reason == "window"
+        proxy.heal()
+        assert all(isinstance(r, Receipt) for r in await asyncio.gather(*stuck))
 
 
 async def test_a_stalled_answer_is_unconfirmed_with_the_id(vhost, apply_text):
