@@ -526,6 +526,13 @@ def test_importing_the_layout_costs_neither_pydantic_nor_yaml() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_package_has_no_other_names() -> None:
+    import mqtool.topology
+
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        mqtool.topology.nope  # noqa: B018
+
+
 def test_compiling_needs_no_client_library() -> None:
     code = (
         "import sys; from mqtool.topology import compile_layout, loads; "

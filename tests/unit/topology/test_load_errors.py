@@ -137,6 +137,7 @@ def test_top_level(text: str, said: str) -> None:
             "arguments: {x-a: 9223372036854775808}",
             "4:16: arguments: a mapping holds a whole number that does not fit...",
         ),
+        (f"arguments: {{{'x' * 256}: 1}}", "4:16: arguments: a mapping has a key longer than the 255 bytes..."),
         ("arguments: {x-a: [{b: .nan}]}", "4:16: arguments: a mapping holds a number that is not finite;..."),
     ],
 )

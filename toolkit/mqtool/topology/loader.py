@@ -13,7 +13,7 @@ from mqtool.topology.explain import explain
 from mqtool.topology.lint import lint
 from mqtool.topology.model import Topology
 from mqtool.topology.nodes import Mapping as MappingNode
-from mqtool.topology.nodes import Node, Path, Report, Scalar, Sequence, plain
+from mqtool.topology.nodes import Node, Path, Scalar, Sequence, plain
 from mqtool.topology.prepare import prepare
 from mqtool.topology.yaml_source import MAX_BYTES, decode, parse
 
@@ -45,14 +45,6 @@ def loads(text: str, *, file: str = "<text>", environment: Mapping[str, str]) ->
     """
     report = parse(text, file=file, environment=environment)
     prepare(report)
-    topology = _validate(report)
-    if report.problems or topology is None:
-        raise TopologyError(report.sorted())
-    return topology
-
-
-def _validate(report: Report) -> Topology | None:
-    """The topology; if parts of it are wrong, what is left without them, for the checks that are still possible."""
     data = plain(report.root)
     try:
         topology = Topology.model_validate(data)
@@ -60,14 +52,18 @@ def _validate(report: Report) -> Topology | None:
     except ValidationError as error:
         wrong = explain(error, report)
     if report.problems:
-        for place in [*wrong, *_failed(report.root)]:
-            _drop(data, place)
-        try:
-            topology = Topology.model_validate(data | {"mqtool": 1})
-        except ValidationError:
-            return None
+        topology = _without(data, [*wrong, *_failed(report.root)])
     lint(topology, report)
+    if report.problems:
+        raise TopologyError(report.sorted())
     return topology
+
+
+def _without(data: dict[str, object], wrong: list[Path]) -> Topology:
+    """What is left of the file without the parts that are wrong, for the checks that are still possible."""
+    for place in wrong:
+        _drop(data, place)
+    return Topology.model_validate(data | {"mqtool": 1})
 
 
 def _failed(root: MappingNode) -> list[Path]:
