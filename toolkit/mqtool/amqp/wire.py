@@ -11,7 +11,7 @@ killing the connection that they came over.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -53,12 +53,19 @@ _END = bytes([FRAME_END])
 def short_string(text: str, what: str = "text") -> bytes:
     """A short string: a length octet, then at most 255 bytes.
 
-    :raises MessageError: longer.
+    :raises MessageError: longer, or not text that UTF-8 can write.
     """
-    data = text.encode("utf-8", "surrogateescape")
+    data = _encoded(text, what)
     if len(data) > 255:
         raise MessageError(f"the {what} is {len(data)} bytes long; AMQP allows 255")
     return bytes([len(data)]) + data
+
+
+def _encoded(text: str, what: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise MessageError(f"the {what} is not text that UTF-8 can write: {error}") from None
 
 
 def table(values: Mapping[str, Any], depth: int = 0) -> bytes:
@@ -80,7 +87,7 @@ def table(values: Mapping[str, Any], depth: int = 0) -> bytes:
 
 def _field(value: object, name: str, depth: int) -> bytes:
     if isinstance(value, str):
-        data = value.encode("utf-8", "surrogateescape")
+        data = _encoded(value, f"header {name!r}")
         return b"S" + _long.pack(len(data)) + data
     if isinstance(value, bool):
         return b"t\x01" if value else b"t\x00"
@@ -97,7 +104,8 @@ def _field(value: object, name: str, depth: int) -> bytes:
 
 def _rare_field(value: object, name: str, depth: int) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
-        return b"x" + _long.pack(len(value)) + bytes(value)
+        data = bytes(value)
+        return b"x" + _long.pack(len(data)) + data
     if isinstance(value, Mapping):
         return b"F" + table(value, depth + 1)
     if isinstance(value, datetime):
@@ -105,7 +113,7 @@ def _rare_field(value: object, name: str, depth: int) -> bytes:
     if isinstance(value, Decimal):
         return b"D" + _decimal(value, name)
     if isinstance(value, Sequence):
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH:
             raise MessageError(f"header {name!r} is nested over {MAX_DEPTH} levels deep; flatten it")
         data = b"".join(_field(item, name, depth + 1) for item in value)
         return b"A" + _long.pack(len(data)) + data
@@ -218,7 +226,7 @@ def _octet(value: int, name: str) -> bytes:
 
 
 def _unsigned(value: int) -> bytes:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
         raise MessageError(f"the timestamp is whole seconds since 1970, not {value!r}")
     return longlong.pack(value)
 
@@ -286,8 +294,16 @@ def nack(channel: int, tag: int, requeue: bool) -> bytes:
 
 # -- reading ----------------------------------------------------------------------------------
 def read_short_string(data: bytes, at: int) -> tuple[str, int]:
-    """A short string and the position behind it."""
-    end = at + 1 + data[at]
+    """A short string and the position behind it.
+
+    :raises ValueError: cut short.
+    """
+    try:
+        end = at + 1 + data[at]
+    except IndexError:
+        end = len(data) + 1
+    if end > len(data):
+        raise ValueError("a text is cut short")
     return data[at + 1 : end].decode("utf-8", "surrogateescape"), end
 
 
@@ -296,15 +312,17 @@ def read_properties(header: bytes) -> Properties:
 
     :raises ValueError: the bytes are not what AMQP allows, or nested too deep.
     """
-    (flags,) = _short.unpack_from(header, 12)
     at = 14
     found: dict[str, Any] = {}
     try:
+        (flags,) = _short.unpack_from(header, 12)
+        if flags & 1:
+            raise ValueError("more property flags than AMQP 0-9-1 has")
         for bit, name in _ORDER:
             if not flags & bit:
                 continue
             if bit == 0x2000:
-                found[name], at = read_table(header, at)
+                found[name], at = _read_table(header, at)
             elif bit in (0x1000, 0x0800):
                 found[name] = header[at]
                 at += 1
@@ -345,18 +363,14 @@ _FIXED = {
 }  # fmt: skip
 
 
-def read_table(data: bytes, at: int, depth: int = 0) -> tuple[dict[str, Any], int]:
-    """A field table and the position behind it.
-
-    :raises ValueError: cut short, an unknown field type, or nested over :data:`MAX_DEPTH` levels.
-    """
+def _read_table(data: bytes, at: int, depth: int = 0) -> tuple[dict[str, Any], int]:
     end = _end_of(data, at, depth)
     at += 4
     values: dict[str, Any] = {}
     while at < end:
         name, at = read_short_string(data, at)
         values[name], at = _read_field(data, at, depth)
-    return values, end
+    return values, _ended(at, end)
 
 
 def _read_array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
@@ -366,7 +380,13 @@ def _read_array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
     while at < end:
         value, at = _read_field(data, at, depth)
         values.append(value)
-    return values, end
+    return values, _ended(at, end)
+
+
+def _ended(at: int, end: int) -> int:
+    if at != end:
+        raise ValueError("a field is longer than the table that it is in")
+    return end
 
 
 def _end_of(data: bytes, at: int, depth: int) -> int:
@@ -392,7 +412,7 @@ def _read_field(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if code == 0x56:  # V
         return None, at
     if code == 0x46:  # F
-        return read_table(data, at, depth + 1)
+        return _read_table(data, at, depth + 1)
     if code == 0x41:  # A
         return _read_array(data, at, depth + 1)
     if code == 0x78:  # x
@@ -412,15 +432,3 @@ def _read_rare(code: int, data: bytes, at: int) -> tuple[Any, int]:
         (number,) = struct.unpack_from(">i", data, at + 1)
         return Decimal(number).scaleb(-data[at]), at + 5
     raise ValueError(f"unknown field type {chr(code)!r} in the headers")
-
-
-def frames(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Complete frames in ``data`` as (type, channel, start of payload, end of payload)."""
-    at, size = 0, len(data)
-    while size - at >= FRAME_OVERHEAD:
-        kind, channel, length = frame_head.unpack_from(data, at)
-        end = at + 7 + length
-        if end >= size:
-            return
-        yield kind, channel, at + 7, end
-        at = end + 1
