@@ -521,6 +521,14 @@ def test_a_part_that_is_wrong_is_still_known_by_name() -> None:
     )
 
 
+def test_a_variable_that_is_not_set_is_the_only_thing_said_about_its_queue() -> None:
+    check(
+        "mqtool: 1\nqueues:\n  a:\n    max-length: ${NOPE}\n  b: {}\n",
+        "4:17: the variable NOPE is not set; set it, or write ${NOPE:-default}",
+        f"5:3: {NO_BOUND}",
+    )
+
+
 def test_a_mistake_in_defaults_is_said_once_and_there() -> None:
     check(
         "mqtool: 1\ndefaults:\n  queue: {max-length: lots, overflow: drop-head}\nqueues: {a: {}, b: {}, c: {}}\n",
