@@ -169,6 +169,9 @@ def test_an_alarm_blocks_who_publishes_until_it_is_off(
     assert said == [f"low on {resource}"]
     process.set_alarm(False, resource)
     pump(connection, lambda: said[1:] == ["free"])
+    process.set_alarm(True, resource)  # again, before the broker's own statistics follow
+    process.set_alarm(False, resource)
+    assert process.alarms() == set()
     process.set_alarm(False, resource)  # it is off: nothing happens
 
 

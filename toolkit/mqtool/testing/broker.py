@@ -215,7 +215,8 @@ class BrokerProcess(Broker, ABC):
 
     def __init__(self, name: str, address: BrokerUrl, management_url: str) -> None:
         super().__init__(name, address, management_url)
-        self._alarms: dict[Resource, list[str]] = {}
+        self._alarms: dict[Resource, tuple[str, ...]] = {}  # raised here, with what puts the threshold back
+        self._thresholds: dict[Resource, int] = {}
         self._paused = False
 
     def start(self) -> Self:
@@ -283,19 +284,17 @@ class BrokerProcess(Broker, ABC):
         """
         if on == (resource in self.alarms()):
             return
-        if on:
-            node = self._node()
-            setting, kept, moved = {
-                "memory": (["set_vm_memory_high_watermark", "absolute"], node["mem_limit"], 1),
-                "disk": (["set_disk_free_limit"], node["disk_free_limit"], 2 * int(node["disk_free"])),
-            }[resource]
-            self._alarms[resource] = [*setting, str(kept)]
-            self.rabbitmqctl(*setting, str(moved))
-        elif resource in self._alarms:
-            self.rabbitmqctl(*self._alarms.pop(resource))
-        else:
+        if not on and resource not in self._alarms:
             raise BrokerError(f"the {resource} alarm of broker {self.name} was not raised here; free some {resource}")
+        if on:
+            setting = ("set_vm_memory_high_watermark", "absolute") if resource == "memory" else ("set_disk_free_limit",)
+            self._alarms[resource] = (*setting, str(self._threshold(resource)))
+            self.rabbitmqctl(*setting, "1" if resource == "memory" else str(2**50))
+        else:
+            self.rabbitmqctl(*self._alarms[resource])
         wait_until(lambda: on == (resource in self.alarms()), f"the {resource} alarm of broker {self.name} to change")
+        if not on:
+            del self._alarms[resource]
 
     def wait_until_ready(self, timeout: float = READY_WITHIN) -> None:
         """Wait until it answers.
@@ -343,10 +342,16 @@ class BrokerProcess(Broker, ABC):
     def __enter__(self) -> Self:
         return self.start()
 
-    def _node(self) -> Any:
-        """The node's statistics, which it begins to publish some seconds after it is ready."""
-        wait_until(lambda: "mem_limit" in self.request("GET", "nodes")[0], f"the statistics of broker {self.name}")
-        return self.request("GET", "nodes")[0]
+    def _threshold(self, resource: Resource) -> int:
+        """The threshold of an alarm that was never moved, in bytes.
+
+        Asked for once: the broker's statistics begin some seconds after it is ready, and lag as much behind.
+        """
+        if resource not in self._thresholds:
+            name = "mem_limit" if resource == "memory" else "disk_free_limit"
+            wait_until(lambda: name in self.request("GET", "nodes")[0], f"the statistics of broker {self.name}")
+            self._thresholds[resource] = int(self.request("GET", "nodes")[0][name])
+        return self._thresholds[resource]
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
