@@ -127,15 +127,18 @@ pick_image() {
   done
 }
 
-# image_obtainable: whether Docker has the image that the tests and the demo use, or can pull it.
+# image_obtainable: whether Docker has the image that the tests and the demo use, or can pull it. Tried only once.
 image_obtainable() {
   local image
   docker_answers || return 1
   pick_image
   image="${MQTOOL_TEST_IMAGE:-$DEFAULT_IMAGE}"
   image_present "$image" && return 0
+  [[ "${PULL_FAILED:-}" != "$image" ]] || return 1
   say "-- pulling $image"
-  timeout 300 docker pull -q "$image" >/dev/null 2>&1
+  timeout 300 docker pull -q "$image" >/dev/null 2>&1 && return 0
+  PULL_FAILED="$image"
+  return 1
 }
 
 native_server() {
