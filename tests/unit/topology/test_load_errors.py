@@ -523,9 +523,10 @@ def test_a_part_that_is_wrong_is_still_known_by_name() -> None:
 
 def test_a_variable_that_is_not_set_is_the_only_thing_said_about_its_queue() -> None:
     check(
-        "mqtool: 1\nqueues:\n  a:\n    max-length: ${NOPE}\n  b: {}\n",
+        "mqtool: 1\nqueues:\n  a:\n    max-length: ${NOPE}\n    jobs: ${NOPE:?}\n  b: {}\n",
         "4:17: the variable NOPE is not set; set it, or write ${NOPE:-default}",
-        f"5:3: {NO_BOUND}",
+        "5:11: cannot read the variable '${NOPE:?}';...",
+        f"6:3: {NO_BOUND}",
     )
 
 
