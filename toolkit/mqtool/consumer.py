@@ -25,7 +25,7 @@ from mqtool.errors import BrokerError, ChannelLost, NotFound
 from mqtool.handler import Handler
 from mqtool.memory import SettledMemory, key_of
 from mqtool.message import Incoming
-from mqtool.settlement import Ack, InvalidBody, Later, Settlement, decide
+from mqtool.settlement import LONGEST, Ack, InvalidBody, Later, Settlement, decide
 from mqtool.settler import Settler
 
 log = logging.getLogger("mqtool.consumer")
@@ -283,6 +283,12 @@ class Consumer:
         except ChannelLost as error:
             log.info("%s: a message will come again: %s", self.queue, error)
             return
+        except Exception:
+            # a defect of ours must not cost a message or a task: the broker can still dead-letter it as it is
+            log.exception("%s: delivery %d cannot be settled; it goes to the dead letters", self.queue, incoming.tag)
+            with contextlib.suppress(ChannelLost):
+                channel.reject(incoming.tag, requeue=False)
+            return
         if told:
             self._memory.acked(incoming.raw)
         else:
@@ -297,7 +303,7 @@ class Consumer:
         except ValueError as error:
             return decide(InvalidBody(f"the properties cannot be read: {error}"), 0, self._policy)
         if early > _DUE_ENOUGH:
-            return Later(early, attempts, None, exact=True)
+            return Later(min(early, LONGEST), attempts, None, exact=True)
         try:
             await self._handler.call(Delivery(self.queue, incoming), self._threads)
         except asyncio.CancelledError as error:

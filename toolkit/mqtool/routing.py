@@ -9,6 +9,7 @@ from mqtool import delay as lanes
 from mqtool import names
 from mqtool.errors import MessageError, Unroutable
 from mqtool.message import NOT_BEFORE, QUEUE, Message
+from mqtool.settlement import LONGEST
 
 #: ``basic.publish`` to an exchange that is missing closes the channel, so these are looked for first.
 OWN_EXCHANGES = frozenset({names.WORK, names.DUE, names.LOST, *(names.delay_lane(n) for n in range(lanes.LEVELS))})
@@ -87,7 +88,7 @@ def seconds_until(delay: float | timedelta | None, at: datetime | None, now: dat
     if delay is None:
         return None
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-    if not 0 <= seconds < 366 * 100 * 86400:
+    if not 0 <= seconds <= LONGEST:
         raise MessageError(f"delay={delay} cannot be waited for; give 0 or more seconds, at most a hundred years")
     return seconds
 

@@ -12,13 +12,19 @@ from random import Random
 
 from mqtool.backoff import Backoff
 
+#: Longest delay in seconds: a hundred years. Longer ones leave the calendar.
+LONGEST = 100 * 366 * 86400.0
+
 
 class Instruction(Exception):
     """Base of what a handler raises to say what should happen to the message."""
 
 
-def _seconds(value: float | timedelta | None) -> float | None:
-    return value.total_seconds() if isinstance(value, timedelta) else value
+def _seconds(value: float | timedelta) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not 0 <= seconds <= LONGEST:
+        raise ValueError(f"after={value} cannot be waited for; give 0 or more seconds, at most a hundred years")
+    return seconds
 
 
 class Retry(Instruction):
@@ -26,23 +32,25 @@ class Retry(Instruction):
 
     :param after: seconds or a timedelta; ``None``: as the queue's retry policy says.
     :param reason: what to record as the error.
+    :raises ValueError: ``after`` is negative, not a number, or over a hundred years.
     """
 
     def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
         super().__init__(reason or "the handler asked for a retry")
-        self.after = _seconds(after)
+        self.after = None if after is None else _seconds(after)
 
 
 class Snooze(Instruction):
     """Not now: come back later, without counting an attempt.
 
     :param after: seconds or a timedelta.
+    :raises ValueError: ``after`` is negative, not a number, or over a hundred years.
     """
 
     def __init__(self, after: float | timedelta) -> None:
         seconds = _seconds(after)
         super().__init__(f"snoozed for {seconds} s")
-        self.after = seconds or 0.0
+        self.after = seconds
 
 
 class DeadLetter(Instruction):
@@ -106,7 +114,7 @@ def decide(
     if error is None:
         return Ack()
     if isinstance(error, Snooze):
-        return Later(max(error.after, 0.0), attempts_before, None, exact=True)
+        return Later(error.after, attempts_before, None, exact=True)
     attempt = attempts_before + 1
     if isinstance(error, DeadLetter):
         return Park("rejected", attempt, error)
@@ -115,5 +123,5 @@ def decide(
     if policy.exhausted(attempt):
         return Park("exhausted", attempt, error)
     if isinstance(error, Retry) and error.after is not None:
-        return Later(max(error.after, 0.0), attempt, error, exact=True)
+        return Later(error.after, attempt, error, exact=True)
     return Later(policy.delay(attempt, random), attempt, error)
