@@ -16,10 +16,10 @@ import pytest
 from mqtool import AccessRefused, Conflict, Settings, Unavailable
 from mqtool.amqp.link import Link
 from mqtool.errors import BrokerError
-from mqtool.provision import LayoutConflict, Provisioner, Report
+from mqtool.provision import LayoutConflict, Provisioner, Report, apply
 from mqtool.testing import Broker, FaultProxy, VirtualHost
 from mqtool.topology import compile_layout, loads
-from mqtool.topology.layout import Exchange, Layout, Queue
+from mqtool.topology.layout import Exchange, Features, Layout, Queue
 
 TEXT = """
 owner: team-orders
@@ -592,3 +592,16 @@ async def test_the_management_api_of_another_broker_is_not_believed(vhost, run, 
         broker.request("PUT", "cluster-name", {"name": name})
         await provisioner.close()
     assert not has(definitions(broker, vhost.name), "emails")
+
+
+async def test_dead_letter_queues_from_before_an_upgrade_to_rabbitmq_4_are_drift_not_conflict(vhost, broker):
+    """RabbitMQ 3 cannot declare ``x-delivery-limit: -1``; after an upgrade the file asks for it."""
+    if broker.release < (4, 0):
+        pytest.skip("RabbitMQ 3 itself")
+    topology = loads("mqtool: 1\nqueues: {emails: {max-length: 10}}\n", environment={})
+    settings = Settings.of(vhost.url)
+    await apply(settings, compile_layout(topology, Features.of_version("3.10.8")))
+    report = await apply(settings, compile_layout(topology, Features.of_version(broker.version)))
+    assert not report.changed
+    assert {change.name for change in report.changes} == {"emails.dlq", "mqtool.lost"}
+    assert all("declared on RabbitMQ 3" in change.detail for change in report.changes)

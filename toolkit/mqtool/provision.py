@@ -166,7 +166,9 @@ class Provisioner:
                 _missing(queue, "queue", queues, drift)
                 continue
             found = await self._queue_mismatches(queue)
-            if not _stronger_than_asked(queue, found):
+            if _from_before_4(queue, found):
+                drift.append(Change("drift", "queue", queue.name, _BEFORE_4))
+            elif not _stronger_than_asked(queue, found):
                 _differs(queue, "queue", found, mismatches, drift)
         if mismatches:
             raise LayoutConflict(mismatches)
@@ -333,6 +335,23 @@ def _typed_like(wanted: Any, value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+#: ``x-delivery-limit: -1`` cannot be declared before RabbitMQ 4, nor added to a queue that is there.
+_BEFORE_4 = (
+    "was declared on RabbitMQ 3, without x-delivery-limit: looking at a dead letter 20 times drops it; "
+    "set a policy with delivery-limit -1, or delete the queue when it is empty and apply again"
+)
+
+
+def _from_before_4(queue: Queue, found: list[Mismatch]) -> bool:
+    """The broker was upgraded under a queue of ours: nothing is in the way, but it can be better."""
+    return (
+        queue.role in ("dead", "lost")
+        and [mismatch.argument for mismatch in found] == ["x-delivery-limit"]
+        and found[0].on_broker is ABSENT
+        and found[0].in_file == -1
+    )
 
 
 def _stronger_than_asked(queue: Queue, found: list[Mismatch]) -> bool:
