@@ -7,6 +7,7 @@ the client library's. Frames to send collect in one list and are written once pe
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from mqtool.message import Properties
 FLUSH_BYTES = 64 * 1024
 #: No broker agrees on larger frames; whoever sends one is not an AMQP broker, or its bytes were damaged on the way.
 MAX_FRAME = 16 * 1024 * 1024
+#: A content header without properties: class, weight, size of the body, flags.
+_SHORTEST_HEADER = 14
 
 
 class RawDelivery:
@@ -144,7 +147,16 @@ class Mux:
 
     # -- input
     def feed(self, data: bytes) -> bytes:
-        """Take in bytes from the socket; return those that are the library's."""
+        """Take in bytes from the socket; return those that are the library's.
+
+        Bytes that are not AMQP end in ``on_corrupt``, never in an exception.
+        """
+        try:
+            return self._feed(data)
+        except (ValueError, IndexError, struct.error) as error:
+            return self._corrupt(f"a frame that cannot be read: {error}")
+
+    def _feed(self, data: bytes) -> bytes:
         if self._rest:
             data = self._rest + data
         size, at = len(data), 0
@@ -175,20 +187,20 @@ class Mux:
         :returns: the position behind it; 0 if it is not one of those.
         """
         size = len(data)
-        if size - end < wire.FRAME_OVERHEAD + 14:
+        if size - end < wire.FRAME_OVERHEAD + _SHORTEST_HEADER or channel in self._partial:
             return 0
         kind, number, length = wire.frame_head.unpack_from(data, end)
         header_end = end + wire.FRAME_OVERHEAD + length
-        if (kind, number) != (wire.FRAME_HEADER, channel) or header_end > size:
+        if (kind, number) != (wire.FRAME_HEADER, channel) or not _SHORTEST_HEADER <= length <= self.frame_max:
             return 0
-        if data[header_end - 1] != wire.FRAME_END:
+        if header_end > size or data[header_end - 1] != wire.FRAME_END:
             return 0
         (body_size,) = wire.longlong.unpack_from(data, end + 11)
         if body_size == 0:
             lane.on_content(data[at + 7 : end - 1], data[end + 7 : header_end - 1], b"")
             return int(header_end)
         body_end = header_end + wire.FRAME_OVERHEAD + body_size
-        if body_end > size or data[body_end - 1] != wire.FRAME_END:
+        if body_size > self.frame_max or body_end > size or data[body_end - 1] != wire.FRAME_END:
             return 0
         if wire.frame_head.unpack_from(data, header_end) != (wire.FRAME_BODY, channel, body_size):
             return 0
@@ -212,6 +224,8 @@ class Mux:
                 lane.on_confirm(tag, bool(data[at + 19] & 1), method == wire.ACK)
                 return end
             if method == wire.DELIVER or method == wire.RETURN:
+                if channel in self._partial:
+                    raise ValueError("a message begins before the one before it has ended")
                 self._partial[channel] = _Partial(data[at + 7 : end - 1])
                 return end
             return 0
@@ -222,13 +236,17 @@ class Mux:
         partial = self._partial.get(channel)
         if partial is None:
             return 0
-        if kind == wire.FRAME_HEADER:
+        if kind == wire.FRAME_HEADER and end - at >= wire.FRAME_OVERHEAD + _SHORTEST_HEADER and not partial.header:
             partial.header = data[at + 7 : end - 1]
             (partial.missing,) = wire.longlong.unpack_from(data, at + 11)
-        else:
+        elif kind == wire.FRAME_BODY:
             partial.parts.append(data[at + 7 : end - 1])
             partial.missing -= end - at - wire.FRAME_OVERHEAD
-        if partial.missing <= 0:
+        else:
+            raise ValueError("something else than the content of the message that has begun")
+        if partial.missing < 0:
+            raise ValueError("more of a body than its header says")
+        if partial.missing == 0:
             del self._partial[channel]
             parts = partial.parts
             lane.on_content(partial.method, partial.header, parts[0] if len(parts) == 1 else b"".join(parts))
