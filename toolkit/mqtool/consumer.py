@@ -135,7 +135,8 @@ class Consumer:
         self._memory.channel_lost()
         self._returns.clear()
         self._work.clear()
-        self._say(reason)
+        if self.problem is None:  # else who tries to subscribe says it
+            self._say(reason)
         self._interrupted.set()
 
     def _cancelled(self, channel: ConsumeChannel, queue: str) -> None:
