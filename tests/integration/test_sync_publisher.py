@@ -268,13 +268,14 @@ def test_bodies_of_every_size(vhost, apply, size):
     assert [got for _, got, _ in take(vhost.url, "emails", 2)] == [body, b"after"]
 
 
-def test_a_body_over_the_brokers_limit_is_refused_before_it_is_sent(vhost, apply, broker):
+def test_a_body_over_the_brokers_limit_is_refused_before_it_is_sent(vhost, apply, broker, proxy):
     apply(EMAILS % (10, "classic"))
     limit = (16 if broker.release >= (4, 0) else 128) * MIB
-    with Publisher(vhost.url) as publisher:
+    with Publisher(proxy.url(vhost.url)) as publisher:
         with pytest.raises(MessageError, match="reference"):
             publisher.publish("emails", bytes(limit + 1))
         assert publisher.publish("emails", b"")
+    assert proxy.counters.to_target < 10_000
 
 
 def test_a_body_over_the_brokers_limit_that_is_sent_all_the_same_is_named(vhost, apply, broker):

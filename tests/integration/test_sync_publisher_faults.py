@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -60,8 +61,13 @@ def ids_in(url: str, queue: str = "emails") -> Counter[str]:
     found: Counter[str] = Counter()
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
-        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
-            found[got[1].message_id] += 1
+        left = channel.queue_declare(queue, passive=True).method.message_count
+        if left:
+            for _, properties, _ in channel.consume(queue, auto_ack=True):
+                found[properties.message_id] += 1
+                left -= 1
+                if not left:
+                    break
     return found
 
 
@@ -186,6 +192,18 @@ def test_what_is_not_written_yet_waits_for_the_next_connection(vhost, emails, pr
     assert found["given-up"] == 0
 
 
+def test_a_message_whose_route_is_being_looked_at_survives_the_loss_of_the_connection(vhost, emails, proxy):
+    with Publisher(proxy.url(vhost.url)).open() as publisher, ThreadPoolExecutor(1) as pool:
+        proxy.stall("to_client")
+        sent = proxy.counters.to_target
+        call = pool.submit(publisher.publish, "emails", b"")
+        until(lambda: proxy.counters.to_target > sent, "the question is asked")
+        proxy.cut()
+        proxy.heal()
+        assert call.result(20)
+    assert depth(vhost.url) == 1
+
+
 def test_a_broker_killed_in_flight_loses_nothing_that_was_confirmed(vhost, emails, own_broker):
     outcomes: list[Receipt | MqtoolError] = []
     enough = threading.Event()
@@ -226,10 +244,11 @@ def test_the_connection_lives_while_nobody_publishes(vhost, emails, proxy):
         assert proxy.counters.accepted == 1
 
 
+@pytest.mark.slow
 def test_the_connection_lives_while_one_thread_publishes_without_end(vhost, emails, proxy):
     """All that arrives are confirms, which the client library never sees: it must not take the broker for dead."""
     with Publisher(proxy.url(vhost.url) + "?heartbeat=1") as publisher:
-        deadline = time.monotonic() + 9  # the library gives up after a heartbeat and five seconds
+        deadline = time.monotonic() + 13  # the library looks every six seconds whether anything has arrived since
         while time.monotonic() < deadline:
             assert publisher.publish("emails", b"")
         assert proxy.counters.accepted == 1
@@ -363,11 +382,20 @@ def test_a_forked_child_has_a_connection_of_its_own(vhost, emails, proxy):
         assert exit_status(in_child(work)) == 0
         assert publisher.publish("emails", b"", message_id="parent-2")
         assert proxy.counters.accepted == 2
-        pid = in_child(lambda: time.sleep(3))  # a child that holds no copy of the socket open
-        publisher.close()
-        until(lambda: proxy.counters.open == 0, "the parent's connection is closed", within=2)
-        assert exit_status(pid) == 0
     assert ids_in(vhost.url) == Counter({"parent-1": 1, "child": 1, "parent-2": 1})
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_does_not_keep_a_dead_parents_connection_open(vhost, emails, proxy):
+    def parent() -> None:
+        publisher = Publisher(proxy.url(vhost.url))
+        publisher.publish("emails", b"")
+        in_child(lambda: time.sleep(6))
+        os._exit(0)
+
+    assert exit_status(in_child(parent)) == 0
+    assert proxy.counters.accepted == 1
+    until(lambda: proxy.counters.open == 0, "the broker has noticed that the parent is dead", within=3)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -438,14 +466,18 @@ def test_a_publisher_that_is_dropped_takes_its_thread_and_connection_with_it(vho
 
 
 def test_close_waits_for_what_is_in_flight(vhost, emails, proxy):
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(6) as pool:
         publisher = Publisher(proxy.url(vhost.url))
         publisher.publish("emails", b"")
-        proxy.delay(0.5, "to_client")
+        proxy.stall("to_target")
         calls = [pool.submit(publisher.publish, "emails", b"") for _ in range(5)]
-        until(lambda: depth(vhost.url) == 6, "five messages in flight")
-        publisher.close()
+        until(lambda: publisher._courier.window.messages == 5, "five messages in flight")
+        closing = pool.submit(publisher.close)
+        time.sleep(0.3)  # let it do what it should not
+        proxy.heal()
         assert all(isinstance(call.result(5), Receipt) for call in calls)
+        closing.result(5)
+    assert depth(vhost.url) == 6
 
 
 def test_close_gives_up_in_time_and_leaves_nobody_waiting(vhost, emails, proxy):
@@ -506,18 +538,11 @@ def test_a_log_handler_that_publishes_is_told_not_to(vhost, emails):
 
 
 def test_a_generator_that_is_left_early_writes_no_more(vhost, emails, proxy):
+    proxy.refuse()
     with Publisher(proxy.url(vhost.url), window=10) as publisher:
-        taken = 0
-
-        def bodies() -> Iterator[bytes]:
-            nonlocal taken
-            while True:
-                taken += 1
-                yield b""
-
-        for outcome in publisher.publish_many("emails", bodies()):
-            assert isinstance(outcome, Receipt)
+        for outcome in publisher.publish_many("emails", itertools.repeat(b""), timeout=0.3):
+            assert isinstance(outcome, Unavailable)
             break
-        assert taken <= 11
+        proxy.heal()
         assert publisher.publish("emails", b"")
-    assert depth(vhost.url) <= 12
+    assert depth(vhost.url) == 1
