@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-WORKER = Path(__file__).parent / "worker.py"
+HERE = Path(__file__).parent
+#: What `mqtool consume worker:worker` runs, in this very Python; --verbose, so that the log says when it consumes.
+COMMAND = (sys.executable, "-m", "mqtool_cli", "--verbose", "consume", "worker:worker")
 _STOP_WITHIN = 10.0
 
 
@@ -52,7 +54,8 @@ class Crew:
         log = self._logs / f"worker-{self._started}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, str(WORKER)],
+                COMMAND,
+                cwd=HERE,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -65,6 +68,14 @@ class Crew:
     def ready(self) -> bool:
         """Whether every worker has said in its log that it consumes."""
         return all(b"consuming thumbnails" in hand.log.read_bytes() for hand in self.hands)
+
+    def pause(self, hand: Hand) -> None:
+        """Freeze a worker wherever it is."""
+        hand.process.send_signal(signal.SIGSTOP)
+
+    def resume(self, hand: Hand) -> None:
+        """Let it go on."""
+        hand.process.send_signal(signal.SIGCONT)
 
     def kill(self, hand: Hand) -> None:
         """``kill -9``: no goodbye to the broker, no ack of what it has done."""

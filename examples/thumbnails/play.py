@@ -144,14 +144,16 @@ class Play:
             return
         hands = in_hand(self.record.entries)
         victim = max(crew.hands, key=lambda hand: len(hands[hand.pid]))
-        if not hands[victim.pid]:
+        crew.pause(victim)  # so that it is known, and not only likely, that it dies in the middle of something
+        self._read()
+        self.record.killed_with = frozenset(in_hand(self.record.entries)[victim.pid])
+        if not self.record.killed_with:
+            crew.resume(victim)
             return
         crew.kill(victim)
         self.record.killed_at = time.time()
-        self._read()
-        self.record.killed_with = frozenset(in_hand(self.record.entries)[victim.pid])
         successor = crew.start()
-        names = ", ".join(sorted(self.record.killed_with)) or "nothing"
+        names = ", ".join(sorted(self.record.killed_with))
         self._display.say(f"kill -9 of worker {victim.number}, in the middle of {names}", "bold red")
         self._display.say(f"worker {successor.number} starts in its place (process {successor.pid})")
 

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,9 @@ def finish(demo: subprocess.Popen[str]) -> str:
     """Wait for it, and return what it printed."""
     try:
         return demo.communicate(timeout=WITHIN)[0]
-    finally:
-        demo.kill()
+    except subprocess.TimeoutExpired:
+        demo.terminate()  # it cleans up
+        pytest.fail(f"the demo did not end within {WITHIN:.0f} s; it said: {demo.communicate()[0]}")
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -79,13 +79,14 @@ def is_picture(path: Path) -> bool:
     return True
 
 
-@pytest.fixture
-def kept(broker: Broker, tmp_path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+@pytest.fixture(scope="module")
+def kept(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], str]]:
     """A finished run that was asked to keep everything: its summary, and what it printed."""
-    demo = start(tmp_path, environment(broker), "--keep")
+    out = tmp_path_factory.mktemp("kept")
+    demo = start(out, environment(broker), "--keep")
     printed = finish(demo)
     assert demo.returncode == 0, printed
-    summary = read(tmp_path)
+    summary = read(out)
     yield summary, printed
     broker.delete_vhost(summary["vhost"])
 
@@ -103,7 +104,7 @@ async def test_every_photograph_is_accounted_for(broker: Broker, kept: tuple[dic
     assert submitted.keys() == stored.keys() | dead.keys(), "lost, or from nowhere"
     assert summary["lost"] == []
     assert (summary["done"], summary["dead"]) == (len(stored), len(dead))
-    assert sorted(stored.keys() & dead.keys()) == [name for name in summary["done_twice"] if name in dead]
+    assert stored.keys() & dead.keys() <= set(summary["done_twice"]), "done twice unnoticed"
     for path in stored.values():
         with Image.open(path) as picture:
             picture.load()
@@ -136,7 +137,7 @@ def test_classic_queues_and_nothing_left_behind(broker: Broker, tmp_path: Path) 
     assert demo.returncode == 0, printed
     summary = read(tmp_path)
     assert summary["queue_type"] == "classic"
-    assert summary["submitted"] == summary["done"] + summary["dead"] - len(summary["done_twice"]) == 24
+    assert summary["lost"] == []
     assert summary["own_vhost"]
     assert demo_vhosts(broker) <= before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json"]
@@ -155,15 +156,13 @@ def test_stopped_in_the_middle_it_leaves_nothing(broker: Broker, tmp_path: Path,
     demo = start(tmp_path, environment(broker))
     assert demo.stdout is not None
     said = ""
-    deadline = time.monotonic() + WITHIN
-    while "attempt 1 failed" not in said:
-        assert time.monotonic() < deadline
-        line = demo.stdout.readline()
-        assert line, f"the demo ended by itself: {said}"
+    while "attempt 1 failed" not in said and (line := demo.stdout.readline()):
         said += line
-    assert demo_vhosts(broker) > before
+    during = demo_vhosts(broker)
     demo.send_signal(number)
     said += finish(demo)
+    assert "attempt 1 failed" in said
+    assert during > before
     assert demo.returncode == 128 + number, said
     assert "Traceback" not in said
     pids = [int(pid) for pid in re.findall(r"\(process (\d+)\)", said)]
@@ -222,5 +221,6 @@ def test_no_broker_is_one_line_and_exit_69(tmp_path: Path) -> None:
     demo = start(tmp_path, env)
     printed = finish(demo)
     assert demo.returncode == 69
-    assert len(printed.strip().splitlines()) == 1
+    _, error = printed.strip().splitlines()  # after the line that says what is being made
+    assert error.startswith("demo: connect to amqp://someone:***@127.0.0.1:1/")
     assert "secret-of-the-test" not in printed
