@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from mqtool.topology import Features, compile_layout, loads
 from mqtool.topology.arguments import BY_KEY
 from mqtool.topology.layout import Binding, Queue
 from mqtool.topology.schema import json_schema
+from mqtool_cli.main import app
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -168,6 +171,62 @@ def _binding(binding: Binding) -> str:
     return f"`{binding.source}` by {shown}" if key else f"`{binding.source}`"
 
 
+# -- command line ----------------------------------------------------------------------------
+
+
+def _commands() -> str:
+    """Every command with its arguments and options, as ``--help`` has them."""
+    return "\n\n".join(_command(path, command) for path, command in leaves(typer.main.get_command(app), "mqtool"))
+
+
+def leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The commands below one, each with what has to be typed to run it."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+        return
+    for name, each in below.items():
+        yield from leaves(each, f"{path} {name}")
+
+
+def _command(path: str, command: Any) -> str:
+    arguments = [parameter for parameter in command.params if not parameter.opts[0].startswith("-")]
+    shown = " ".join([path, *(_argument(argument) for argument in arguments)])
+    parts = [f"### `{path}`", f"`{shown}`", " ".join(command.help.split())]
+    rows = [[_option(parameter), _sentence(parameter)] for parameter in command.params]
+    if rows:
+        parts.append(table(["argument or option", "meaning"], rows))
+    if command.epilog:
+        parts.append(f"```text\n{command.epilog.replace(chr(8) + chr(10), '').strip()}\n```")
+    return "\n\n".join(parts)
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.metavar or parameter.opts[0].upper()
+    return str(name) if parameter.required else f"[{name}]"
+
+
+def _option(parameter: Any) -> str:
+    if not parameter.opts[0].startswith("-"):
+        return f"`{parameter.metavar or parameter.opts[0].upper()}`"
+    value = "" if parameter.is_flag else f" {parameter.metavar or 'N'}"
+    return ", ".join(f"`{name}{value}`" for name in [*parameter.opts, *parameter.secondary_opts])
+
+
+def _sentence(parameter: Any) -> str:
+    text = " ".join((parameter.help or "").split())
+    default = parameter.default
+    if default in (None, False, ()) or "efault:" in text:
+        return text
+    return f"{text} Default: `{getattr(default, 'value', default)}`."
+
+
+def _options() -> str:
+    """The options that stand before the command."""
+    group: Any = typer.main.get_command(app)
+    return table(["option", "meaning"], [[_option(parameter), _sentence(parameter)] for parameter in group.params])
+
+
 _PARTS: Mapping[str, Callable[[], str]] = {
     "top-level": _keys(None),
     "defaults": _keys("DefaultsSpec"),
@@ -179,6 +238,8 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "schedules": _keys("ScheduleSpec"),
     "policies": _keys("PolicySpec"),
     "layout": _layout,
+    "options": _options,
+    "commands": _commands,
 }
 
 
