@@ -46,6 +46,10 @@ class Undecided(errors.MqtoolError):
     """A person has to say yes first, and there is none to ask."""
 
 
+class ReaderGone(Exception):
+    """Nobody reads the output any more."""
+
+
 #: The first that fits counts.
 _OF_ERRORS: tuple[tuple[type[errors.MqtoolError], Code], ...] = (
     (errors.ConfigurationError, Code.USAGE),

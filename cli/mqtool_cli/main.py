@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 
 from mqtool.errors import MqtoolError
-from mqtool_cli import output, topology
-from mqtool_cli.exits import Code
+from mqtool_cli import dlq, output, topology
+from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
+from mqtool_cli.consume import consume
+from mqtool_cli.exits import Code, ReaderGone
+from mqtool_cli.publish import EXAMPLES as PUBLISH_EXAMPLES
+from mqtool_cli.publish import publish
 from mqtool_cli.session import Format, Session
 
 _HELP = """Work queues on RabbitMQ that refuse work instead of losing it.
@@ -86,6 +90,9 @@ def options(
 app.command(epilog=topology.APPLY_EXAMPLES)(topology.apply)
 app.command(epilog=topology.VALIDATE_EXAMPLES)(topology.validate)
 app.command(epilog=topology.SCHEMA_EXAMPLES)(topology.schema)
+app.command(epilog=PUBLISH_EXAMPLES)(publish)
+app.command(epilog=CONSUME_EXAMPLES)(consume)
+app.add_typer(dlq.app)
 
 
 def main() -> None:
@@ -97,19 +104,27 @@ def run(arguments: list[str]) -> int:
     """Run one command (none: show the help); returns its exit code. Every error is reported here, as one line."""
     session = Session()
     try:
-        code = _dispatch(arguments or ["--help"], session)
-    except MqtoolError as problem:
-        _trace(session)
-        code = output.failure(problem, session.json)
-    except BrokenPipeError:
+        return _run(arguments or ["--help"], session)
+    except ReaderGone:
         output.leave_stdout()
         return Code.READER_GONE
+
+
+def _run(arguments: list[str], session: Session) -> int:
+    try:
+        code = _dispatch(arguments, session)
+        output.finish_stdout()
+        return code
+    except MqtoolError as problem:
+        _trace(session)
+        return output.failure(problem, session.json)
+    except ReaderGone:
+        raise
     except Exception as problem:  # noqa: BLE001 - the last resort: a defect, said in one line
         _trace(session)
-        code = Code.FAILED
         text = f"internal error: {type(problem).__name__}: {problem}; run it again with --debug and report what it says"
-        output.error(text, code, session.json)
-    return output.finish_stdout() or code
+        output.error(text, Code.FAILED, session.json)
+        return Code.FAILED
 
 
 def _dispatch(arguments: list[str], session: Session) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from mqtool.errors import MqtoolError, TopologyError
-from mqtool_cli.exits import Code, code_of
+from mqtool_cli.exits import Code, ReaderGone, code_of
 
 #: Called with how much has been done so far.
 Advance = Callable[[int], None]
@@ -21,19 +21,19 @@ Advance = Callable[[int], None]
 
 def line(text: str = "") -> None:
     """One line of the result."""
-    sys.stdout.write(visible(text) + "\n")
+    _write(visible(text) + "\n")
 
 
 def block(text: str) -> None:
     """Several lines of the result; line breaks and tabs stay."""
-    sys.stdout.write("\n".join(visible(each.expandtabs(4)) for each in text.split("\n")) + "\n")
+    _write("\n".join(visible(each.expandtabs(4)) for each in text.split("\n")) + "\n")
 
 
 def json_value(value: Any) -> None:
     """The result as JSON."""
     from mqtool_cli.jsonable import json_text
 
-    sys.stdout.write(json_text(value, indent=2) + "\n")
+    _write(json_text(value, indent=2) + "\n")
 
 
 def note(text: str) -> None:
@@ -43,7 +43,8 @@ def note(text: str) -> None:
 
 def error(problem: BaseException | str, code: Code, as_json: bool = False) -> None:
     """Say what is wrong and what to do: one line for each thing that is wrong."""
-    sys.stdout.flush()
+    with contextlib.suppress(MqtoolError):
+        finish_stdout()
     if as_json:
         from mqtool_cli.jsonable import json_text
 
@@ -73,6 +74,11 @@ def failure(problem: MqtoolError, as_json: bool) -> Code:
     return code
 
 
+def json_text(text: str) -> None:
+    """The result, written as JSON already."""
+    _write(text + "\n")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table: with lines and colours on a terminal, plain and aligned elsewhere."""
     cells = [[visible(str(cell)) for cell in row] for row in rows]
@@ -82,7 +88,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     head = [column.upper() for column in columns]
     widths = [max(len(row[n]) for row in [head, *cells]) for n in range(len(columns))]
     for row in [head, *cells]:
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+        _write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
 
 
 def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
@@ -124,6 +130,11 @@ def on_terminal(stream: TextIO) -> bool:
         return False
 
 
+def count(number: int, thing: str) -> str:
+    """Such as ``1 queue`` or ``2 queues``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def visible(text: str) -> str:
     """``text`` with control characters written out, so that a terminal does not act upon them."""
     if text.isprintable():
@@ -131,17 +142,33 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
-def finish_stdout() -> Code:
-    """Write out what is left; the exit code says whether anybody was there to read it."""
-    try:
+def _write(text: str) -> None:
+    with _writing():
+        sys.stdout.write(text)
+
+
+def finish_stdout() -> None:
+    """Write out what is left.
+
+    :raises ReaderGone: there is nobody to read it.
+    :raises MqtoolError: it cannot be written.
+    """
+    with _writing():
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
         leave_stdout()
-        return Code.READER_GONE
-    return Code.DONE
+        raise MqtoolError(f"the output cannot be written: {error.strerror}; make room, or write elsewhere") from None
 
 
 def leave_stdout() -> None:
-    """The reader of our output has gone: what is still in the buffer must not be tried again at exit."""
+    """What is still in the buffer must not be tried again at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

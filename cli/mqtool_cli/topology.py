@@ -71,7 +71,7 @@ def validate(context: typer.Context, file: File) -> None:
     if session_of(context).json:
         output.json_value({"valid": True, "file": str(file), **counts, "warnings": _warnings_data(layout.warnings)})
     else:
-        output.line(f"{file} is valid: {', '.join(_count(number, name[:-1]) for name, number in counts.items())}")
+        output.line(f"{file} is valid: {', '.join(output.count(number, name[:-1]) for name, number in counts.items())}")
 
 
 def schema() -> None:
@@ -113,11 +113,11 @@ def _show_report(report: Report) -> None:
         output.note(f"not seen: {unseen}")
     made = sum(change.action != "drift" for change in report.changes)
     drifts = len(report.changes) - made
-    same = f"{_count(report.unchanged, 'object')} as the file says"
+    same = f"{output.count(report.unchanged, 'object')} as the file says"
     done = "would be made" if report.dry_run else "made"
-    parts = [f"{_count(made, 'object')} {done}" if made else "nothing changed", same]
+    parts = [f"{output.count(made, 'object')} {done}" if made else "nothing changed", same]
     if drifts:
-        parts.append(f"{_count(drifts, 'difference')} in what is only observed")
+        parts.append(f"{output.count(drifts, 'difference')} in what is only observed")
     output.line(", ".join(parts))
 
 
@@ -135,7 +135,3 @@ def _report_data(report: Report, layout: Layout) -> dict[str, Any]:
 
 def _warnings_data(warnings: Iterable[Warning]) -> list[dict[str, str]]:
     return [{"code": warning.code, "message": warning.message} for warning in warnings]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
