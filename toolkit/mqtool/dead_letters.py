@@ -1,7 +1,7 @@
 """Dead letters: what lies in ``<queue>.dlq``, why, and the way back.
 
 Looking is done by consuming and giving back. That is safe on the dead-letter queues that mqtool declares, which have no
-delivery limit; on a quorum queue with one, every look would count towards it (measured).
+delivery limit; on a quorum queue with one, every look counts towards it before RabbitMQ 4.3 (measured).
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ log = logging.getLogger("mqtool.dead_letters")
 
 #: With no further message for so many seconds, what is left is in somebody else's hands.
 _PATIENCE = 5.0
+#: How often, 10 ms apart, a look checks that the broker counts again what was given back; somebody else may take it.
+_CHECKS = 200
 _MOST_AT_ONCE = 65535
+#: Up to so many dead letters a look takes all of them in hand: a quorum queue puts what is given back behind what was
+#: given back before (measured), so giving back a few would change the order for the next look.
+_KEEP_ORDER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class DeadMessage:
             properties = incoming.properties
         except ValueError as error:
             return cls("", queue, 0, f"unreadable: {error}", {}, "", "", "", "", "", {}, incoming.body, 0)
-        origin = _json(incoming.header(headers.ORIGIN))
+        origin = _json(incoming.header(headers.ORIGIN)) or _broker_origin(incoming)
         return cls(
             message_id=properties.message_id or "",
             queue=queue,
@@ -120,16 +125,20 @@ class DeadLetters:
     async def list(self, limit: int = 100, select: Callable[[DeadMessage], bool] = everything) -> list[DeadMessage]:
         """The oldest dead letters that ``select`` accepts, at most ``limit``; they stay where they are.
 
+        A quorum queue with more than a thousand puts those that were looked at behind the others.
+
         :raises NotFound: the queue has no dead-letter queue.
         """
         found: list[DeadMessage] = []
-        async with _Look(self, await self.count()) as look:
+        count = await self.count()
+        few = count > _KEEP_ORDER and select is everything
+        async with _Look(self, min(count, limit) if few else count) as look:
             async for incoming in look:
+                if len(found) >= limit:
+                    break
                 dead = DeadMessage.of(self.queue, incoming)
                 if select(dead):
                     found.append(dead)
-                if len(found) >= limit:
-                    break
         return found
 
     async def show(self, message_id: str) -> DeadMessage:
@@ -149,6 +158,8 @@ class DeadLetters:
 
         Each copy is confirmed before the dead letter is acked: a crash in between leaves both, never none.
 
+        Those whose properties cannot be read stay, for nobody can make a copy of them.
+
         :param select: which ones.
         :param limit: at most so many.
         :raises NotFound: the queue has no dead-letter queue.
@@ -161,12 +172,12 @@ class DeadLetters:
             async for incoming in look:
                 if limit is not None and replayed >= limit:
                     break
-                if not select(DeadMessage.of(self.queue, incoming)):
+                copy = _again(incoming) if select(DeadMessage.of(self.queue, incoming)) else None
+                if copy is None:
                     kept += 1
                     continue
-                route = routing.to_queue(self.queue, delay=0)
-                await publisher.send(route, _again(incoming))
-                look.channel.ack(incoming.tag)
+                await publisher.send(routing.to_queue(self.queue, delay=0), copy)
+                look.ack(incoming)
                 replayed += 1
         return ReplayReport(replayed, kept)
 
@@ -215,18 +226,23 @@ class _Look:
         self._letters = letters
         self._left = min(count, _MOST_AT_ONCE)
         self._arrived: asyncio.Queue[Incoming | None] = asyncio.Queue()
-        self.channel: ConsumeChannel
+        self._unacked: dict[int, None] = {}  # in the order of arrival
+        self._tag = ""
+        self._channel: ConsumeChannel
 
     async def __aenter__(self) -> Self:
-        self.channel = await self._letters._consume(max(self._left, 1))
-        self.channel.on_lost_callback = lambda reason: self._arrived.put_nowait(None)
+        self._channel = await self._letters._consume(max(self._left, 1))
+        self._channel.on_lost_callback = lambda reason: self._arrived.put_nowait(None)
         if self._left:
-            await self.channel.consume(
-                names.dead_letter_queue(self._letters.queue),
-                self._arrived.put_nowait,
-                lambda queue: self._arrived.put_nowait(None),
+            self._tag = await self._channel.consume(
+                names.dead_letter_queue(self._letters.queue), self._put_aside, lambda queue: self._put_aside(None)
             )
         return self
+
+    def _put_aside(self, incoming: Incoming | None) -> None:
+        if incoming is not None:
+            self._unacked[incoming.tag] = None
+        self._arrived.put_nowait(incoming)
 
     async def __aiter__(self) -> AsyncIterator[Incoming]:
         while self._left > 0:
@@ -234,23 +250,47 @@ class _Look:
                 incoming = await asyncio.wait_for(self._arrived.get(), _PATIENCE)
             except TimeoutError:
                 return
-            if incoming is None:
+            if incoming is None or self._channel.lost is not None:
                 raise ChannelLost(f"reading the dead letters of {self._letters.queue}: the channel was lost")
             self._left -= 1
             yield incoming
 
+    def ack(self, incoming: Incoming) -> None:
+        """Take it out of the dead-letter queue.
+
+        :raises ChannelLost: the channel is gone: the dead letter stays.
+        """
+        self._channel.ack(incoming.tag)
+        del self._unacked[incoming.tag]
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.channel.close()
+        if self._channel.lost is not None:
+            return
+        if error is None and self._left <= _KEEP_ORDER:
+            async for _ in self:
+                pass
+        if self._tag:
+            await self._channel.cancel(self._tag)  # or what is given back would be handed to us again
+        before = await self._letters.count()
+        for tag in self._unacked:
+            self._channel.requeue(tag)  # to close the channel alone would count as a failed delivery on 4.3 too
+        await self._channel.close()
+        for _ in range(_CHECKS):  # or the next look, which goes by the count, would find nothing
+            if await self._letters.count() >= before + len(self._unacked):
+                return
+            await asyncio.sleep(0.01)
 
 
-def _again(incoming: Incoming) -> Message:
-    """The copy that goes back to work: attempts from the start, the history kept."""
-    again = resend(
-        incoming,
-        {headers.REPLAYED: incoming.number(headers.REPLAYED) + 1, "mqtool-replayed-at": datetime.now(UTC).isoformat()},
-    )
+def _again(incoming: Incoming) -> Message | None:
+    """The copy that goes back to work: attempts from the start, the history kept. ``None`` if it cannot be read."""
+    try:
+        times = incoming.number(headers.REPLAYED) + 1
+    except ValueError as error:
+        log.warning("a dead letter stays: its properties cannot be read: %s", error)
+        return None
+    again = resend(incoming, {headers.REPLAYED: times, "mqtool-replayed-at": datetime.now(UTC).isoformat()})
     kept = {name: value for name, value in again.properties.headers.items() if name not in _RESET}
     return Message.of(again, headers=kept)
 
@@ -266,9 +306,20 @@ def _json(text: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _broker_reason(incoming: Incoming) -> str:
-    """Why the broker itself dead-lettered the message: the newest entry of ``x-death`` (rabbitmq.com/docs/dlx)."""
+def _deaths(incoming: Incoming) -> list[Mapping[str, Any]]:
+    """What the broker wrote about its own dead-lettering, the newest first (rabbitmq.com/docs/dlx)."""
     deaths = incoming.header("x-death")
-    if isinstance(deaths, list) and deaths and isinstance(deaths[0], Mapping):
-        return str(deaths[0].get("reason", ""))
-    return ""
+    return [death for death in deaths if isinstance(death, Mapping)] if isinstance(deaths, list) else []
+
+
+def _broker_reason(incoming: Incoming) -> str:
+    return next((str(death.get("reason", "")) for death in _deaths(incoming)), "")
+
+
+def _broker_origin(incoming: Incoming) -> dict[str, Any]:
+    """Where the message was published to before the broker dead-lettered it for the first time."""
+    for death in reversed(_deaths(incoming)):
+        keys = death.get("routing-keys")
+        if isinstance(keys, list) and keys:
+            return {"exchange": death.get("exchange", ""), "routing_key": keys[0]}
+    return {}
