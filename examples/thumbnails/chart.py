@@ -44,7 +44,7 @@ class Timeline:
 def draw(line: Timeline) -> str:
     """The timeline as an SVG element; its colours are classes of the page."""
     height = _ROWS + _ROW * len(line.stories) - 12
-    parts = [*_grid(line), *_curves(line), *_busy(line), *_kill(line, height)]
+    parts = [*_grid(line), *_kill(line, height), *_curves(line), *_busy(line)]
     for row, story in enumerate(line.stories):
         parts += _retries(line, story, _ROWS + row * _ROW)
     return f'<svg viewBox="0 0 {_WIDTH} {height}" aria-hidden="true">{"".join(parts)}</svg>'

@@ -42,7 +42,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where report.html and summary.json go")
     given = parser.parse_args(arguments)
     given.private = False
-    given.count = given.count or (24 if given.fast else 60)
+    if given.count is None:
+        given.count = 24 if given.fast else 60
     if not pictures.FEWEST <= given.count <= 9999:
         parser.error(f"--count is from {pictures.FEWEST} (one of each kind) to 9999")
     os.environ["THUMBNAILS_QUEUE_TYPE"] = given.kind or "quorum"
@@ -82,7 +83,7 @@ async def run(given: argparse.Namespace, settings: Settings) -> bool:
             try:
                 async with stage(settings, keep=given.keep) as here:
                     display.say(
-                        f"RabbitMQ {here.version} at {settings}: {here.declared} objects made for one "
+                        f"RabbitMQ {here.version} at {here.settings}: {here.declared} objects made for one "
                         f"{here.queue_type} queue with room for {here.bound}, its retries and its dead letters"
                     )
                     await making
