@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from mqtool.amqp.channels import DeclareChannel
 from mqtool.amqp.link import Link
 from mqtool.errors import BrokerError, ChannelLost, Conflict, NotFound, Unavailable
 from mqtool.management import Management
-from mqtool.oracle import ABSENT, Mismatch, read_mismatch
+from mqtool.oracle import ABSENT, Mismatch
+from mqtool.probe import (
+    BEFORE_4,
+    exchange_like,
+    from_before_4,
+    next_mismatch,
+    stronger_than_asked,
+    wanted_exchange,
+    wanted_queue,
+    with_flag,
+)
 from mqtool.settings import Settings
 from mqtool.topology.layout import Binding, Exchange, Features, Layout, Queue
 
 log = logging.getLogger("mqtool.provision")
-
-Probe = TypeVar("Probe", Exchange, Queue)
-
-#: What a lane has because it is a quorum queue.
-_OF_QUORUM = frozenset({"x-queue-type", "x-dead-letter-strategy", "x-overflow", "x-delivery-limit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +171,9 @@ class Provisioner:
                 _missing(queue, "queue", queues, drift)
                 continue
             found = await self._queue_mismatches(queue)
-            if _from_before_4(queue, found):
-                drift.append(Change("drift", "queue", queue.name, _BEFORE_4))
-            elif not _stronger_than_asked(queue, found):
+            if from_before_4(queue, found):
+                drift.append(Change("drift", "queue", queue.name, BEFORE_4))
+            elif not stronger_than_asked(queue, found):
                 _differs(queue, "queue", found, mismatches, drift)
         if mismatches:
             raise LayoutConflict(mismatches)
@@ -192,8 +197,8 @@ class Provisioner:
             try:
                 await self._declare_exchange(probe)
             except Conflict as error:
-                mismatch = _next_mismatch(error, found, lambda argument: _wanted_exchange(exchange, argument))
-                probe = _exchange_like(probe, mismatch)
+                mismatch = next_mismatch(error, found, lambda argument: wanted_exchange(exchange, argument))
+                probe = exchange_like(probe, mismatch)
             else:
                 return found
 
@@ -205,9 +210,9 @@ class Provisioner:
             try:
                 await self._declare_queue(probe, arguments)
             except Conflict as error:
-                mismatch = _next_mismatch(error, found, lambda argument: _wanted_queue(queue, argument))
+                mismatch = next_mismatch(error, found, lambda argument: wanted_queue(queue, argument))
                 if mismatch.argument in ("durable", "auto_delete", "exclusive"):
-                    probe = _with_flag(probe, mismatch)
+                    probe = with_flag(probe, mismatch)
                 elif mismatch.on_broker is ABSENT:
                     arguments.pop(mismatch.argument, None)
                 else:
@@ -314,82 +319,9 @@ def _differs(
         mismatches += found
 
 
-def _next_mismatch(error: Conflict, found: list[Mismatch], wanted: Callable[[str], Any]) -> Mismatch:
-    """The mismatch that a refusal names, added to those found before.
-
-    :raises Conflict: it names none, or the same one again.
-    """
-    mismatch = read_mismatch(str(error))
-    if mismatch is None or any(mismatch.argument == earlier.argument for earlier in found):
-        raise error
-    in_file = wanted(mismatch.argument)
-    found.append(replace(mismatch, in_file=in_file, on_broker=_typed_like(in_file, mismatch.on_broker)))
-    return found[-1]
-
-
-def _typed_like(wanted: Any, value: Any) -> Any:
-    """The broker writes numbers like text where both sides are numbers."""
-    if isinstance(wanted, int | float) and not isinstance(wanted, bool) and isinstance(value, str):
-        try:
-            return type(wanted)(value)
-        except ValueError:
-            return value
-    return value
-
-
-#: ``x-delivery-limit: -1`` cannot be declared before RabbitMQ 4, nor added to a queue that is there.
-_BEFORE_4 = (
-    "was declared on RabbitMQ 3, without x-delivery-limit: looking at a dead letter 20 times drops it; "
-    "set a policy with delivery-limit -1, or delete the queue when it is empty and apply again"
-)
-
-
-def _from_before_4(queue: Queue, found: list[Mismatch]) -> bool:
-    """The broker was upgraded under a queue of ours: nothing is in the way, but it can be better."""
-    return (
-        queue.role in ("dead", "lost")
-        and [mismatch.argument for mismatch in found] == ["x-delivery-limit"]
-        and found[0].on_broker is ABSENT
-        and found[0].in_file == -1
-    )
-
-
-def _stronger_than_asked(queue: Queue, found: list[Mismatch]) -> bool:
-    """Lanes serve the whole virtual host: where another file made them quorum, one of classic queues uses them."""
-    return (
-        queue.role in ("lane", "lost")
-        and any(mismatch.argument == "x-queue-type" and mismatch.on_broker == "quorum" for mismatch in found)
-        and all(mismatch.argument in _OF_QUORUM for mismatch in found)
-    )
-
-
 def _drifting(binding: Binding) -> Change:
     detail = f"observed, but not on the broker: {_binding_text(binding)}"
     return Change("drift", "binding", binding.destination, detail)
-
-
-def _wanted_exchange(exchange: Exchange, argument: str) -> Any:
-    own = {"type": exchange.type, "durable": exchange.durable, "auto_delete": exchange.auto_delete}
-    return own.get(argument, exchange.internal if argument == "internal" else exchange.arguments.get(argument))
-
-
-def _wanted_queue(queue: Queue, argument: str) -> Any:
-    own = {"durable": queue.durable, "auto_delete": queue.auto_delete, "exclusive": queue.exclusive}
-    return own.get(argument, queue.arguments.get(argument))
-
-
-def _with_flag(probe: Probe, mismatch: Mismatch) -> Probe:
-    flag: dict[str, Any] = {mismatch.argument: mismatch.on_broker is True}
-    return replace(probe, **flag)
-
-
-def _exchange_like(probe: Exchange, mismatch: Mismatch) -> Exchange:
-    if mismatch.argument == "type":
-        return replace(probe, type=str(mismatch.on_broker))
-    if mismatch.argument in ("durable", "auto_delete", "internal"):
-        return _with_flag(probe, mismatch)
-    arguments = {**probe.arguments, mismatch.argument: mismatch.on_broker}
-    return replace(probe, arguments={name: value for name, value in arguments.items() if value is not ABSENT})
 
 
 def _key(binding: Binding) -> tuple[str, ...]:
