@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mqtool.errors import MqtoolError
-from mqtool_cli import dlq, output, topology
+from mqtool_cli import broker, dlq, output, topology
 from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
 from mqtool_cli.consume import consume
 from mqtool_cli.exits import Code, ReaderGone
@@ -93,6 +93,7 @@ app.command(epilog=topology.SCHEMA_EXAMPLES)(topology.schema)
 app.command(epilog=PUBLISH_EXAMPLES)(publish)
 app.command(epilog=CONSUME_EXAMPLES)(consume)
 app.add_typer(dlq.app)
+app.add_typer(broker.app)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mqtool.errors import BrokerError, Unavailable
@@ -17,6 +18,7 @@ from mqtool.testing.watch import Guard
 
 # The wrapper of the same name in /usr/sbin insists on the user rabbitmq; these do not.
 _PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
+_ROLES = ("amqp", "management", "prometheus", "dist", "epmd")
 _LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false"
 
 
@@ -43,17 +45,20 @@ class NativeBroker(BrokerProcess):
 
     :param server: the rabbitmq-server program; by default the installed one.
     :param folder: for data, logs and configuration; kept after ``close()``. By default a new one, deleted then.
+    :param ports: TCP ports to take if they are free, for ``amqp``, ``management``, ``prometheus``, ``dist``, ``epmd``.
     :raises Unavailable: RabbitMQ is not installed.
     """
 
-    def __init__(self, server: Path | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, server: Path | None = None, folder: Path | None = None, ports: Mapping[str, int] | None = None
+    ) -> None:
         found = server or find_server()
         if found is None:
             raise Unavailable("rabbitmq-server is not installed; install the package of that name (apt, dnf, brew)")
         self._server_program = found
         self._keep = folder is not None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="mqtool-broker-"))
-        self._leases = {role: PortLease() for role in ("amqp", "management", "prometheus", "dist", "epmd")}
+        self._leases = {role: PortLease((ports or {}).get(role)) for role in _ROLES}
         self._node_process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._guard = Guard()

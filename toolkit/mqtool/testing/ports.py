@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from contextlib import closing
@@ -16,11 +17,14 @@ class PortLease:
 
     The broker itself must be able to bind the TCP port, so the lease is a bound UDP socket of the same number:
     the system gives it back even when this process is killed.
+
+    :param preferred: taken if it is free.
+    :raises OSError: no port is free.
     """
 
-    def __init__(self) -> None:
-        for _ in range(1000):
-            number = random.randint(_LOWEST, _HIGHEST)
+    def __init__(self, preferred: int | None = None) -> None:
+        by_chance = (random.randint(_LOWEST, _HIGHEST) for _ in range(1000))
+        for number in itertools.chain(() if preferred is None else (preferred,), by_chance):
             lock = _bind(number, socket.SOCK_DGRAM)
             if lock is None:
                 continue
@@ -40,6 +44,8 @@ class PortLease:
 
 def _bind(port: int, kind: socket.SocketKind) -> socket.socket | None:
     candidate = socket.socket(socket.AF_INET, kind)
+    if kind == socket.SOCK_STREAM:  # as servers do: connections that have ended do not keep a port
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         candidate.bind(("127.0.0.1", port))
     except OSError:

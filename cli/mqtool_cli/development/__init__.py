@@ -1,0 +1,1 @@
+"""The private development broker of ``mqtool broker``."""
