@@ -16,12 +16,14 @@
         +-- Conflict           it exists with other properties (AMQP 406)
         +-- ChannelLost        the channel or connection went away under us
 
-Each message says what is wrong and what to do next. Passwords never appear in one.
+Each message says what is wrong and what to do next. Passwords never appear in one. All of them can be pickled: a
+process pool breaks at the first error that cannot.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class MqtoolError(Exception):
@@ -60,6 +62,9 @@ class TopologyError(MqtoolError):
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
+
 
 class Busy(MqtoolError):
     """The work was refused for now and nothing was accepted.
@@ -82,6 +87,9 @@ class Busy(MqtoolError):
         }.get(reason, reason)
         super().__init__(f"{queue} is busy: {why}; nothing was accepted, try again in {retry_after:.1f} s")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.queue, self.reason, self.retry_after)
+
 
 class Unroutable(MqtoolError):
     """The broker had no queue for the message: it was not accepted."""
@@ -89,8 +97,12 @@ class Unroutable(MqtoolError):
     def __init__(self, exchange: str, routing_key: str, hint: str = "") -> None:
         self.exchange = exchange
         self.routing_key = routing_key
+        self._hint = hint
         where = f"exchange {exchange!r} with key {routing_key!r}" if exchange else f"queue {routing_key!r}"
         super().__init__(f"no queue takes messages for {where}; {hint or 'run `mqtool apply` with its topology file'}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.exchange, self.routing_key, self._hint)
 
 
 class Unconfirmed(MqtoolError):
@@ -106,6 +118,9 @@ class Unconfirmed(MqtoolError):
             f"message {message_id} is unconfirmed ({cause}): it may or may not be queued; "
             "send it again with the same message id"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message_id, self.cause)
 
 
 class BrokerError(MqtoolError):
