@@ -58,12 +58,16 @@ def due_binding(queue: str) -> str:
 def check_queue_name(queue: str) -> str:
     """Return ``queue`` if it can be the name of a work queue.
 
-    :raises MessageError: empty, or too long for AMQP once it is escaped.
+    :raises MessageError: empty, not text that UTF-8 can write, or too long for AMQP once it is escaped.
     """
     if not queue:
         raise MessageError("the name of the queue is empty; give the name that the topology file uses")
-    if len(target_word(queue).encode()) > MAX_TARGET:
+    try:
+        size = len(target_word(queue).encode())
+    except UnicodeEncodeError:
+        raise MessageError(f"the queue name {queue[:40]!r} is not text that UTF-8 can write") from None
+    if size > MAX_TARGET:
         raise MessageError(
-            f"the queue name {queue[:40]!r}... is too long: at most {MAX_TARGET} bytes, with dots counting three"
+            f"the queue name {queue[:40]!r}... is too long: at most {MAX_TARGET} bytes, and each . * # % counts three"
         )
     return queue
