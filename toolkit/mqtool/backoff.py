@@ -46,9 +46,10 @@ class Backoff:
     def delay(self, attempt: int, random: Random | None = None) -> float:
         """Seconds to wait after the ``attempt``-th failure (the first is 1)."""
         try:
-            base = min(self.maximum, self.initial * self.factor ** (max(attempt, 1) - 1))
+            # as floats: whole numbers would grow without bound, and a message may claim any number of attempts
+            base = min(self.maximum, self.initial * float(self.factor) ** (max(attempt, 1) - 1))
         except OverflowError:
-            base = self.maximum
+            base = self.maximum if self.initial else 0.0
         if not self.jitter:
             return base
         return base * (1 + self.jitter * (2 * (random or _random).random() - 1))
