@@ -32,10 +32,10 @@ def units(seconds: float, significant_bits: int | None = None) -> int:
     """A delay in lane units, rounded up so that nothing comes back early, at most one walk.
 
     :param significant_bits: keep only so many leading bits (rounded up), for fewer hops; a retry whose delay is
-        random anyway needs no more than four.
+        random anyway needs no more than four. What would round up to more than one walk is one whole walk.
     """
     most: int = 2**LEVELS - 1
-    count = min(max(math.ceil(round(seconds * 1000 / UNIT_MS, 6)), 0), most)
+    count = max(math.ceil(round(min(seconds * 1000 / UNIT_MS, most), 6)), 0)
     if significant_bits is None or count.bit_length() <= significant_bits:
         return count
     shift = count.bit_length() - significant_bits
