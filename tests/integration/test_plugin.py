@@ -56,7 +56,28 @@ def test_each_test_has_a_vhost_that_is_deleted(
     assert at_hand.healthy(), "a broker of somebody else is not stopped"
 
 
-@pytest.mark.skipif(find_server() is None, reason="rabbitmq-server is not installed: nothing of our own to stop")
+NEEDS_NATIVE = pytest.mark.skipif(
+    find_server() is None, reason="rabbitmq-server is not installed: nothing of our own to stop"
+)
+
+
+@NEEDS_NATIVE
+def test_what_a_test_did_to_the_broker_is_undone_before_the_next(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        import pytest
+
+        @pytest.mark.parametrize("harm", ["kill", "pause", "none"])
+        def test_harms(mqtool_vhost, harm):
+            broker = mqtool_vhost.broker
+            assert broker.healthy()
+            assert [v["name"] for v in broker.request("GET", "vhosts") if v["name"] != "/"] == [mqtool_vhost.name]
+            if harm != "none":
+                getattr(broker, harm)()
+    """)
+    pytester.runpytest_subprocess("--mqtool-broker=native").assert_outcomes(passed=3)
+
+
+@NEEDS_NATIVE
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
 def test_the_broker_ends_however_the_run_ends(pytester: pytest.Pytester, tmp_path: Path, end: signal.Signals) -> None:
     note = tmp_path / "broker"

@@ -72,6 +72,7 @@ def test_only_amqp_counts_as_an_answer() -> None:
     assert not answers(*address, timeout=0.2), "nobody listens"
 
 
+@pytest.mark.timeout(30)  # a guard that does nothing leaves it waiting
 def test_the_guard_ends_what_it_protects_when_its_starter_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

@@ -13,6 +13,7 @@ import pytest
 
 from mqtool.errors import Unavailable
 from mqtool.testing import FaultProxy
+from mqtool.testing.ports import PortLease
 
 PATIENCE = 10.0
 SHORT = 0.3  # how long a test looks at something that must not come
@@ -135,6 +136,16 @@ def test_what_is_stalled_arrives_after_healing(proxy: FaultProxy, direction: str
         assert receive(connection, 5) == b"later"
 
 
+def test_an_orderly_end_is_stalled_too(proxy: FaultProxy) -> None:
+    with connect(proxy) as connection:
+        assert is_echoed(connection)
+        proxy.stall("to_target")
+        connection.shutdown(socket.SHUT_WR)
+        assert nothing_comes(connection)
+        proxy.heal()
+        assert connection.recv(1) == b""
+
+
 def test_a_stalled_proxy_still_accepts(proxy: FaultProxy) -> None:
     proxy.stall()
     with connect(proxy) as connection:
@@ -194,7 +205,7 @@ def test_a_cut_is_a_reset_for_both_sides() -> None:
             assert proxy.cut() == 0
 
 
-def test_a_cut_ends_stalled_connections_too(proxy: FaultProxy) -> None:
+def test_a_cut_ends_stalled_connections_too(proxy: FaultProxy, caplog: pytest.LogCaptureFixture) -> None:
     with connect(proxy) as connection:
         assert is_echoed(connection)
         proxy.stall()
@@ -202,6 +213,8 @@ def test_a_cut_ends_stalled_connections_too(proxy: FaultProxy) -> None:
         assert proxy.cut() == 1
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
+    proxy.stop()
+    assert caplog.records == [], "asyncio complains of nothing"
 
 
 def test_refused_connections_and_open_ones(proxy: FaultProxy) -> None:
@@ -217,10 +230,11 @@ def test_refused_connections_and_open_ones(proxy: FaultProxy) -> None:
 
 
 def test_a_target_that_is_not_there_resets_the_client() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nowhere = free.getsockname()
-    with FaultProxy(*nowhere) as proxy, connect(proxy) as connection, pytest.raises(ConnectionResetError):
-        connection.recv(1)
+    nowhere = PortLease()
+    with FaultProxy("127.0.0.1", nowhere.number) as proxy, connect(proxy) as connection:
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    nowhere.release()
 
 
 def test_stopping_ends_everything_and_frees_the_port(echo: tuple[str, int]) -> None:

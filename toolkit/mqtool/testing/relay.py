@@ -117,8 +117,8 @@ class Relay:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._forward(reader, target_writer, "to_target"))
                 both.create_task(self._forward(target_reader, writer, "to_client"))
-        except* OSError:
-            link.reset()  # one side is gone or was never there: the other must not take it for an orderly end
+        except* (OSError, asyncio.CancelledError):
+            link.reset()  # cut, or one side is gone or was never there: the other must not take it for an orderly end
         finally:
             self._links.discard(link)
             for each in link.writers:
