@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import sys
 import threading
 import time
 from collections import Counter
@@ -365,6 +368,21 @@ def test_eight_threads_share_one_connection(vhost, apply, proxy):
     assert proxy.counters.accepted == 1
     got = Counter(properties.message_id for properties, _, _ in take(vhost.url, "emails", 800))
     assert got == Counter({f"{number}-{n}": 1 for number in range(8) for n in range(100)})
+
+
+def test_the_body_of_a_refused_message_does_not_wait_for_the_garbage_collector(vhost, apply):
+    apply(EMAILS % (10, "classic"))
+    body = bytes(1000)
+    before = sys.getrefcount(body)
+    with Publisher(vhost.url) as publisher:
+        gc.disable()
+        try:
+            for _ in range(5):
+                with contextlib.suppress(Unroutable):
+                    publisher.publish("nobody", body)
+            assert sys.getrefcount(body) == before
+        finally:
+            gc.enable()
 
 
 def test_retry_waits_until_there_is_room(vhost, apply):

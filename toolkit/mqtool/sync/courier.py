@@ -124,12 +124,14 @@ class Courier:
 
         :param timeout: seconds to wait; good-bye takes up to a second more.
         """
-        if self.dead:
-            return
-        deadline = time.monotonic() + timeout
+        if not self.dead:
+            self.dismiss(time.monotonic() + timeout)
+            if not self.is_this_thread:
+                self._thread.join(timeout + 2 * _GOODBYE)
+
+    def dismiss(self, deadline: float = 0.0) -> None:
+        """Let the thread end by itself, at ``deadline`` or when nothing is in flight any more. Does not wait."""
         self._loop.soon(lambda: self._drain_until(deadline))
-        if not self.is_this_thread:
-            self._thread.join(timeout + 2 * _GOODBYE)
 
     def let_go(self) -> None:
         """Forget everything, in a forked child: thread and connection are the parent's."""

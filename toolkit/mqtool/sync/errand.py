@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mqtool.backoff import Backoff
 from mqtool.errors import Busy, ConfigurationError, MqtoolError, Unavailable, Unconfirmed
@@ -23,6 +23,7 @@ _LOOK_EVERY = 0.05
 class Errand:
     """A message to be delivered, in as many attempts as its backoff allows. The first attempt starts at once.
 
+    :param courier: gives the I/O thread to use; asked at each attempt.
     :param timeout: seconds for each attempt.
     :ivar size: of the body, in bytes.
     """
@@ -31,20 +32,27 @@ class Errand:
         "_again_at",
         "_attempt",
         "_courier",
+        "_find_courier",
         "_message",
-        "_outcome",
         "_retry",
         "_route",
-        "_shipment",
+        "_state",
         "_timeout",
         "size",
     )
 
-    def __init__(self, courier: Courier, route: Route, message: Message, timeout: float, retry: Backoff | None) -> None:
+    def __init__(
+        self,
+        courier: Callable[[], Courier],
+        route: Route,
+        message: Message,
+        timeout: float,
+        retry: Backoff | None,
+    ) -> None:
         if not timeout >= 0:
             raise ConfigurationError(f"timeout={timeout} is not a time to wait; give 0 or more seconds")
         self.size = len(message.body)
-        self._courier = courier
+        self._find_courier = courier
         self._route = route
         self._message = message
         self._timeout = timeout
@@ -71,43 +79,44 @@ class Errand:
     @property
     def settled(self) -> bool:
         """Whether :meth:`outcome` returns at once."""
-        outcome = self._outcome or (self._shipment.outcome if self._shipment is not None else None)
+        outcome = self._known()
         return outcome is not None and self._is_final(outcome)
 
     def abandon(self) -> None:
         """Nobody waits for it any more: do not write it, if it has not been written yet."""
-        shipment = self._shipment
-        if shipment is not None and shipment.claim():
-            self._courier.window.leave(shipment.size)
+        if isinstance(self._state, Shipment) and self._state.claim():
+            self._courier.window.leave(self.size)
 
     # -- attempts
     def _start(self) -> None:
         self._attempt += 1
         self._again_at: float | None = None
-        self._shipment: Shipment | None = None
-        self._outcome: Outcome | None = None
         try:
-            self._hand_over()
+            self._state: Shipment | Outcome = self._hand_over()
         except MqtoolError as error:
-            self._outcome = error
+            self._state = error
 
-    def _hand_over(self) -> None:
-        courier, queue = self._courier, self._route.queue
+    def _hand_over(self) -> Shipment:
+        courier, queue = self._find_courier(), self._route.queue
         refusal = courier.refusal(queue)
         if refusal is not None:
             raise refusal
         shipment = Shipment(self._route, with_due(self._message, self._route), self._timeout)
         if not courier.window.enter(shipment.size, shipment.deadline):
             raise courier.too_late(queue, self._timeout, in_window=False)
-        self._shipment = shipment
         courier.submit(shipment)
+        self._courier = courier
+        return shipment
+
+    def _known(self) -> Outcome | None:
+        """The outcome of the present attempt, if it is known already."""
+        return self._state.outcome if isinstance(self._state, Shipment) else self._state
 
     def _wait(self) -> Outcome:
         """The outcome of the present attempt."""
-        if self._outcome is None:
-            self._outcome = self._wait_for(self._shipment) if self._shipment is not None else None
-        assert self._outcome is not None
-        return self._outcome
+        if isinstance(self._state, Shipment):
+            self._state = self._wait_for(self._state)
+        return self._state
 
     def _wait_for(self, shipment: Shipment) -> Outcome:
         try:
@@ -129,7 +138,7 @@ class Errand:
 
     def _revive(self, now: float) -> None:
         """Plan the next attempt, or start it when its time has come."""
-        outcome = self._outcome or (self._shipment.outcome if self._shipment is not None else None)
+        outcome = self._known()
         if outcome is None or isinstance(outcome, Receipt) or self._retry is None or self._is_final(outcome):
             return
         if self._again_at is None:

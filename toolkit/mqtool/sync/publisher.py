@@ -5,6 +5,7 @@ The same as :class:`mqtool.Publisher`, for threads instead of tasks.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -84,7 +85,8 @@ class Publisher:
             if self._courier is None or self._courier.dead:
                 window = Window(self._window, self._window_bytes)
                 self._courier = Courier(self._settings, self._name, window, self._max_body)
-                self._finalizer = weakref.finalize(self, self._courier.close, _EXIT_LIMIT)
+                self._finalizer = weakref.finalize(self, self._courier.dismiss)
+                self._finalizer.atexit = False  # _close_all() is for that
             courier = self._courier
         if courier.is_this_thread:
             raise ConfigurationError(
@@ -188,9 +190,12 @@ class Publisher:
     ) -> Receipt:
         """Publish a ready-made message by a ready-made route; errors as for :meth:`publish`."""
         outcome = self._errand(route, message, timeout, retry).outcome()
-        if isinstance(outcome, MqtoolError):
+        if isinstance(outcome, Receipt):
+            return outcome
+        try:
             raise outcome
-        return outcome
+        finally:
+            del outcome  # the error's traceback holds this frame: a cycle would keep the body in memory
 
     # -- many messages
     def publish_many(
@@ -239,8 +244,8 @@ class Publisher:
                     errand.abandon()
 
     def _errand(self, route: Route, message: Message, timeout: float | None, retry: Backoff | None) -> Errand:
-        courier = self._working_courier()
-        return Errand(courier, route, message, self._timeout if timeout is None else timeout, retry)
+        allowed = self._timeout if timeout is None else timeout
+        return Errand(self._working_courier, route, message, allowed, retry)
 
 
 def _size(errand: Errand | MqtoolError) -> int:
@@ -254,6 +259,14 @@ def _is_settled(errand: Errand | MqtoolError) -> bool:
 def _first_outcome(pending: deque[Errand | MqtoolError]) -> Outcome:
     first = pending.popleft()
     return first.outcome(pending) if isinstance(first, Errand) else first
+
+
+def _close_all() -> None:
+    for publisher in list(_publishers):
+        publisher.close(_EXIT_LIMIT)
+
+
+atexit.register(_close_all)
 
 
 def _after_fork() -> None:
