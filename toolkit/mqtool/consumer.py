@@ -101,7 +101,8 @@ class Consumer:
         for queue, buffer in ((self.queue, self._work), (names.return_lane(self.queue), self._returns)):
             on_delivery = self._put_aside(channel, buffer)
             self._tags.append(await channel.consume(queue, on_delivery, lambda name: self._cancelled(channel, name)))
-        self.problem = None
+        if not self._interrupted.is_set():  # else the first consumer was cancelled while the second one started
+            self.problem = None
 
     async def attend(self, link: Link) -> None:
         """Keep consuming over ``link`` until it is lost or the consumer stops; comes back after every interruption."""
@@ -114,7 +115,8 @@ class Consumer:
             await self._drop_channel()
             try:
                 await self.subscribe(link)
-                log.info("%s: consuming again", self.queue)
+                if self.problem is None:
+                    log.info("%s: consuming again", self.queue)
             except BrokerError as error:
                 failures += 1
                 self._say(_advice(error))
