@@ -50,7 +50,7 @@ def apply(
         bool, typer.Option("--yes", "-y", help="Ask nothing. To add what is missing, nothing is asked anyway.")
     ] = False,
 ) -> None:
-    """Make the broker match a topology file; the second time nothing changes."""
+    """Make the broker match a topology file. The second time nothing changes."""
     session = session_of(context)
     layout, report = session.run(_apply(session.settings(), _load(file), dry_run))
     _warn(layout.warnings)
@@ -61,7 +61,7 @@ def apply(
 
 
 def validate(context: typer.Context, file: File) -> None:
-    """Check a topology file without a broker: every problem with its place and the nearest valid name."""
+    """Check a topology file, without a broker. Every problem is shown with its place and the nearest valid name."""
     from mqtool.topology import compile_layout
 
     topology = _load(file)
