@@ -26,7 +26,8 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(?P<text>.+)$", re.MULTILINE)
-_TEST_NODE = re.compile(r"`(?P<file>tests/[\w/]+\.py)::(?P<name>[\w:]+)`")
+#: A link to a test: [`test_worker.py::test_name`](tests/integration/test_worker.py).
+_TEST_NODE = re.compile(r"\[`(?P<shown>[\w/]+\.py)::(?P<name>[\w:]+)`\]\((?P<file>[^)]+)\)")
 #: A call of the command in a code span or in a line of a shell session, up to a pipe or the like.
 _IN_SPAN = re.compile(r"`(?P<call>mqtool [a-z-][^`|>&;]*)")
 _IN_SESSION = re.compile(r"^(?:\$ )?(?P<call>mqtool [a-z-][^|>&;#\n]*)", re.MULTILINE)
@@ -146,13 +147,12 @@ def test_topology_files_load(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_tests_that_are_named_exist(page: Path) -> None:
-    missing = [node[0] for node in _TEST_NODE.finditer(page.read_text(encoding="utf-8")) if not _exists(node)]
-    assert not missing
+    nodes = _TEST_NODE.finditer(page.read_text(encoding="utf-8"))
+    assert not [node[0] for node in nodes if not _exists(page.parent / node["file"], node)]
 
 
-def _exists(node: re.Match[str]) -> bool:
-    file = ROOT / node["file"]
-    if not file.exists():
+def _exists(file: Path, node: re.Match[str]) -> bool:
+    if not file.exists() or file.name != node["shown"]:
         return False
     tree: ast.Module | ast.ClassDef = ast.parse(file.read_text(encoding="utf-8"))
     *classes, function = node["name"].split("::")
