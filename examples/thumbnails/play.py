@@ -119,6 +119,7 @@ class Play:
         producing = asyncio.create_task(submit_all(publisher, self.record.paths.values(), self.record.account))
         try:
             while not await self._finished(producing, letters):
+                _heed_cancellation()
                 crew.check()
                 self._strike(crew)
                 await asyncio.sleep(_LOOK_EVERY)
@@ -173,3 +174,13 @@ class Play:
         self._display.say(f"{entry.path}: attempt {entry.attempt} failed ({entry.error}), {what}", "yellow")
         if album == pictures.LOCKED_A_WHILE and entry.attempt >= _UNLOCK_AFTER:
             self._locks[album].close()
+
+
+def _heed_cancellation() -> None:
+    """Being told to stop while a channel is being closed must not be missed: the client library swallows it there.
+
+    :raises asyncio.CancelledError: this task was cancelled and has not ended.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
