@@ -141,6 +141,20 @@ async def test_a_quorum_queue_takes_together_what_is_in_flight_together(channel,
     assert 2 <= taken <= 50
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_queue_that_was_full_takes_new_work_again(channel, kind):
+    """Classic with the first free place; quorum goes on refusing until it is down to four fifths of its bound.
+
+    So depth at the bound is no test for "full", and Busy lasts longer than one message takes.
+    """
+    queue(channel, "q", kind, max_length=50, overflow="reject-publish")
+    left = fill(channel, "q")
+    while publish(channel, "q") == "nack":
+        assert channel.basic_get("q", auto_ack=True)[0] is not None
+        left -= 1
+    assert left == 49 if kind == "classic" else 36 <= left <= 41
+
+
 def test_a_refusal_by_one_of_two_queues_is_a_nack_though_the_other_has_it(channel):
     """So admission belongs on one queue (publish_to's warning; fan-out-into-bounds)."""
     channel.exchange_declare("fan", "fanout")
