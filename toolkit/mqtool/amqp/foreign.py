@@ -38,6 +38,9 @@ _TABLE: tuple[tuple[type[BaseException], type[BrokerError]], ...] = (
     (OSError, Unavailable),
 )
 
+#: The client library is stricter than the broker.
+_NAMES = "the AMQP library takes only ASCII letters, digits, spaces and -_.:@#,/+ in names; rename it"
+
 #: What the broker puts in front of its reply texts.
 _REPLY_CODE = re.compile(r"^(?:[A-Z_]+ - )+")
 
@@ -49,6 +52,8 @@ def translate(error: BaseException, while_doing: str) -> BrokerError:
     """
     if isinstance(error, BrokerError):
         return error
+    if isinstance(error, ValueError) and str(error).startswith("Invalid value for"):
+        return BrokerError(f"{while_doing}: {_NAMES}")
     for their_type, our_type in _TABLE:
         if isinstance(error, their_type):
             return our_type(f"{while_doing}: {reply_text(error)}")
@@ -67,12 +72,16 @@ def translated(while_doing: str) -> Iterator[None]:
     """Turn the library's errors inside the block into ours.
 
     The library answers a lost connection with ``CancelledError`` in tasks that nobody cancelled; only a real
-    cancellation of the running task goes on as one.
+    cancellation of the running task goes on as one. And some of its calls, closing a channel above all, take a real
+    cancellation and return as if nothing had happened: it is raised then when they do.
     """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
     try:
         yield
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
     except asyncio.CancelledError:
-        task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
         raise ChannelLost(f"{while_doing}: the connection was lost") from None
