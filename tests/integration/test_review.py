@@ -6,7 +6,9 @@ import asyncio
 import threading
 import time
 
-from mqtool import Settings, Worker
+import pytest
+
+from mqtool import Publisher, Settings, Snooze, Worker
 from mqtool.amqp.link import Link
 from mqtool.testing import FaultProxy
 
@@ -51,3 +53,73 @@ async def test_a_queue_deleted_between_the_two_subscriptions_is_consumed_again(v
         assert time.monotonic() - turns[-1] < 2, "the worker's event loop hangs"
         worker.stop_threadsafe()
         await until(lambda: not thread.is_alive())
+
+
+@pytest.mark.parametrize("worst", ["while it runs", "before it is started"])
+async def test_a_snoozed_message_is_not_taken_for_its_own_finished_copy(vhost, broker, apply_text, until, worst):
+    """It comes back with the id and the number of attempts of the delivery that was acked."""
+    topology = await apply_text(EMAILS)
+    calls: list[bytes] = []
+    go_on = asyncio.Event()
+    async with FaultProxy(broker.host, broker.port) as proxy, Publisher(vhost.url) as publisher:
+        worker = Worker(proxy.url(vhost.url), topology=topology)
+
+        @worker.handler("emails", concurrency=1)
+        async def handle(body: bytes) -> None:
+            calls.append(body)
+            if calls == [b"poll"]:
+                raise Snooze(0.5)
+            await go_on.wait()
+            if body == b"poll" and calls.count(body) == 2 and worst == "while it runs":
+                raise Snooze(0.1)
+
+        task = asyncio.create_task(worker.serve())
+        await until(lambda: worker.ready)
+        await publisher.publish("emails", b"poll")
+        await until(lambda: calls == [b"poll"])
+        if worst == "while it runs":
+            await until(lambda: len(calls) == 2)
+        else:
+            await publisher.publish("emails", b"long")
+            await until(lambda: len(calls) == 2)
+            await until(lambda: bool(worker._consumers[0]._returns), what="the snoozed one is here")
+        proxy.refuse()
+        proxy.cut()
+        await until(lambda: not worker.ready)
+        proxy.heal()
+        await until(lambda: worker.ready)
+        go_on.set()
+        await until(lambda: calls.count(b"poll") == (3 if worst == "while it runs" else 2))
+        worker.stop()
+        await task
+
+
+async def test_two_messages_with_one_id_are_both_handled_whatever_breaks(vhost, broker, apply_text, until):
+    """Some senders' ids name an order, not a message."""
+    topology = await apply_text(EMAILS)
+    calls: list[bytes] = []
+    go_on = asyncio.Event()
+    async with FaultProxy(broker.host, broker.port) as proxy, Publisher(vhost.url) as publisher:
+        worker = Worker(proxy.url(vhost.url), topology=topology)
+
+        @worker.handler("emails", concurrency=1, prefetch=2)
+        async def handle(body: bytes) -> None:
+            calls.append(body)
+            if body == b"long":
+                await go_on.wait()
+
+        task = asyncio.create_task(worker.serve())
+        await until(lambda: worker.ready)
+        await publisher.publish("emails", b"created", message_id="order-17")
+        await until(lambda: calls == [b"created"])
+        await publisher.publish("emails", b"long")
+        await publisher.publish("emails", b"paid", message_id="order-17")
+        await until(lambda: bool(worker._consumers[0]._work), what="the second one is here")
+        proxy.refuse()
+        proxy.cut()
+        await until(lambda: not worker.ready)
+        proxy.heal()
+        go_on.set()
+        await until(lambda: b"paid" in calls)
+        worker.stop()
+        await task

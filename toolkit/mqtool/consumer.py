@@ -270,11 +270,11 @@ class Consumer:
 
         If we are still at it, wait and see how that ends.
         """
-        key = key_of(incoming.raw)
+        key = key_of(incoming)
         if key is None:
             return False
         for other in list(self._active):
-            if other in self._active and key_of(other.raw) == key:
+            if other in self._active and key_of(other) == key:
                 waiter = self._active[other] or asyncio.get_running_loop().create_future()
                 self._active[other] = waiter
                 await asyncio.wait((waiter,))
@@ -293,10 +293,10 @@ class Consumer:
                 channel.reject(incoming.tag, requeue=False)
             return
         if told:
-            self._memory.acked(incoming.raw)
+            self._memory.acked(incoming)
         else:
             log.info("%s: a message is done, but its ack could not be sent; it will come again", self.queue)
-            self._memory.unheard(key_of(incoming.raw))
+            self._memory.unheard(key_of(incoming))
 
     async def _settlement(self, incoming: Incoming) -> Settlement:
         """Run the handler, and decide."""

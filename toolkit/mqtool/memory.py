@@ -6,13 +6,15 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from mqtool.message import ATTEMPT, Raw, count_in
+from mqtool.message import Incoming, Raw
 
-Key = tuple[str, int]
+#: Header of a retried or dead copy that tells it from every other copy of the same message.
+COPY = "mqtool-copy"
+Key = int
 
 
 class SettledMemory:
-    """Remembers (message id, attempt) of deliveries whose acknowledgement may not have arrived.
+    """Remembers the identity of deliveries whose acknowledgement may not have arrived.
 
     Only those: an ack that failed because its channel was gone, and acks written shortly before it went. Bounded; what
     falls out is delivered again and handled again, as at-least-once delivery allows. The idea is NServiceBus'
@@ -27,11 +29,11 @@ class SettledMemory:
         self._recent_for = recent
         self._clock = clock
         self._unheard: OrderedDict[Key, None] = OrderedDict()
-        self._acked: deque[tuple[float, Raw]] = deque(maxlen=size)
+        self._acked: deque[tuple[float, Raw, int]] = deque(maxlen=size)
 
-    def acked(self, raw: Raw) -> None:
+    def acked(self, incoming: Incoming) -> None:
         """An ack was handed to the socket. Properties are decoded only if it may not have arrived."""
-        self._acked.append((self._clock(), raw))
+        self._acked.append((self._clock(), incoming.raw, hash(incoming.body)))
 
     def unheard(self, key: Key | None) -> None:
         """An ack could not be sent. A message without an id cannot be recognised, and is not remembered."""
@@ -44,9 +46,9 @@ class SettledMemory:
     def channel_lost(self) -> None:
         """The channel went away: its latest acks may not have arrived."""
         since = self._clock() - self._recent_for
-        for at, raw in self._acked:
+        for at, raw, body in self._acked:
             if at >= since:
-                self.unheard(key_of(raw))
+                self.unheard(_key(raw, body))
         self._acked.clear()
 
     def forget(self, key: Key) -> bool:
@@ -57,10 +59,22 @@ class SettledMemory:
         return True
 
 
-def key_of(raw: Raw) -> Key | None:
-    """What identifies one attempt at one message; ``None`` if its sender gave it no id."""
+def key_of(incoming: Incoming) -> Key | None:
+    """What identifies one copy of one message; ``None`` if its sender gave it no id.
+
+    The id alone will not do, for taking one message for another loses it: a snoozed or replayed message comes back
+    with its id and number of attempts, and some senders' ids name an order, not a message. So everything counts but
+    the ``x-`` headers, which the broker changes when it delivers again.
+    """
+    return _key(incoming.raw, hash(incoming.body))
+
+
+def _key(raw: Raw, body: int) -> Key | None:
     try:
         properties = raw.properties()
     except ValueError:
         return None
-    return (properties.message_id, count_in(properties.headers, ATTEMPT)) if properties.message_id else None
+    if not properties.message_id:
+        return None
+    headers = {name: value for name, value in properties.headers.items() if not name.startswith("x-")}
+    return hash((raw.exchange, raw.routing_key, repr(properties._replace(headers=headers)), body))

@@ -10,7 +10,8 @@ from mqtool import names, routing, story
 from mqtool.amqp.channels import ConsumeChannel
 from mqtool.backoff import Backoff
 from mqtool.errors import Busy, ChannelLost, MessageError, MqtoolError, Unroutable
-from mqtool.message import Incoming, Message
+from mqtool.memory import COPY
+from mqtool.message import Incoming, Message, new_message_id
 from mqtool.publisher import Publisher
 from mqtool.routing import Route
 from mqtool.settlement import Ack, Later, Park, Requeue, Settlement
@@ -82,6 +83,7 @@ class Settler:
 
         While it cannot be published the original stays unacked: held up, never lost.
         """
+        copy = _marked(copy)
         attempt = 0
         while channel.lost is None:
             try:
@@ -117,6 +119,12 @@ def _ack(channel: ConsumeChannel, incoming: Incoming) -> bool:
     except ChannelLost:
         return False
     return True
+
+
+def _marked(copy: Message) -> Message:
+    """With a mark that no other copy has, or the copy could be taken for the original that was finished."""
+    headers = {**copy.properties.headers, COPY: new_message_id()}
+    return Message(copy.body, copy.properties._replace(headers=headers))
 
 
 def _id(incoming: Incoming) -> str:
