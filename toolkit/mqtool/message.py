@@ -182,9 +182,9 @@ def encode(value: object) -> tuple[bytes, str]:
     if isinstance(value, str):
         return _utf8(value), TEXT
     dump = getattr(value, "model_dump_json", None)
-    if dump is not None:
-        return dump().encode(), JSON
     try:
+        if dump is not None:
+            return dump().encode(), JSON
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_jsonable, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(f"the body cannot be sent as JSON: {error}; send bytes, str, or what JSON knows") from None
