@@ -124,4 +124,4 @@ def decide(
         return Park("exhausted", attempt, error)
     if isinstance(error, Retry) and error.after is not None:
         return Later(error.after, attempt, error, exact=True)
-    return Later(policy.delay(attempt, random), attempt, error)
+    return Later(min(policy.delay(attempt, random), LONGEST), attempt, error)
