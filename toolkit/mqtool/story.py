@@ -50,10 +50,17 @@ def describe(error: BaseException) -> str:
     return json.dumps(
         {
             "type": name,
-            "message": _shorten(str(error), MAX_ERROR_TEXT),
+            "message": _shorten(_text(error), MAX_ERROR_TEXT),
             "traceback": trace if len(trace) <= MAX_TRACEBACK else "[...]\n" + trace[-MAX_TRACEBACK:],
         }
     )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - an error that cannot be told must not hold up its message
+        return f"<{type(broken).__name__} while asking for the message>"
 
 
 def _failure(incoming: Incoming, error: BaseException, now: datetime) -> dict[str, Any]:
