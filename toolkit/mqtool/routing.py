@@ -58,7 +58,8 @@ def to_queue(
 
     :param delay: seconds or a timedelta.
     :param at: when it is due, with a time zone; a time that has passed means at once, by the return lane.
-    :raises MessageError: a bad queue name, both ``delay`` and ``at``, a negative delay, or ``at`` without a time zone.
+    :raises MessageError: a bad queue name, both ``delay`` and ``at``, a negative delay, one of over a hundred years, or
+        ``at`` without a time zone.
     """
     names.check_queue_name(queue)
     seconds = seconds_until(delay, at, now or datetime.now(UTC))
@@ -84,7 +85,10 @@ def seconds_until(delay: float | timedelta | None, at: datetime | None, now: dat
     if at is not None:
         if at.tzinfo is None:
             raise MessageError(f"at={at} has no time zone; give it one, such as tzinfo=datetime.UTC")
-        return max((at - now).total_seconds(), 0.0)
+        seconds = max((at - now).total_seconds(), 0.0)
+        if seconds > LONGEST:
+            raise MessageError(f"at={at} cannot be waited for; give a time within a hundred years")
+        return seconds
     if delay is None:
         return None
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
