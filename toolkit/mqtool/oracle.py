@@ -12,7 +12,7 @@ from typing import Any
 
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<name>[^']*)' for (?P<kind>queue|exchange) '(?P<object>.*?)' in vhost '.*?': "
-    r"received (?P<received>.*?) but current is (?P<current>.*)$",
+    r"received (?P<received>.*?) but current is (?P<current>none|'.*'|the value '.*' of type '\w+')$",
     re.DOTALL,
 )
 _TYPED = re.compile(r"^the value '(?P<value>.*)' of type '(?P<type>\w+)'$", re.DOTALL)
@@ -46,7 +46,7 @@ class Mismatch:
 
 
 def read_mismatch(text: str) -> Mismatch | None:
-    """The mismatch that a 406 names; ``None`` if the text is of another kind."""
+    """The mismatch that a 406 names; ``None`` if the text is of another kind, or cut short (AMQP allows 255 bytes)."""
     found = _INEQUIVALENT.search(text)
     if found is None:
         return None
