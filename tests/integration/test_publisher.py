@@ -193,6 +193,12 @@ async def test_headers_over_one_frame_are_refused_and_nothing_breaks(vhost, appl
         for bad in ({"a": object()}, {"a": 2**70}, {"n" * 256: 1}, {"t": datetime(2020, 1, 1)}):
             with pytest.raises(MessageError):
                 await publisher.publish("emails", b"", headers=bad)
+        for bad in ({"CC": "a"}, {"BCC": [1]}):
+            with pytest.raises(MessageError, match="routing keys"):
+                await publisher.publish("emails", b"", headers=bad)
+        for bad in ({"expiration": "1 s"}, {"expiration": "9" * 30}, {"delivery_mode": 3}, {"user_id": "somebody"}):
+            with pytest.raises(MessageError):
+                await publisher.publish("emails", b"", **bad)
         for bad in ({"priority": 300}, {"message_id": "x" * 256}, {"timestamp": -1}, {"no_such_property": 1}):
             with pytest.raises(MessageError):
                 await publisher.publish("emails", b"", **bad)

@@ -53,7 +53,8 @@ def explain(in_flight: Sequence[S], reason: BrokerError, proven: AbstractSet[str
     :param proven: exchanges that have accepted a message on this connection; an exchange that the user may not write to
         never does, so a refusal there is a refusal of every message for it.
     """
-    suspects = [_names(reason, sent) for sent in in_flight]
+    only = len(in_flight) == 1 and isinstance(reason, Conflict)
+    suspects = [only or _names(reason, sent) for sent in in_flight]
     alone = sum(suspects) == 1
     never_allowed = isinstance(reason, AccessRefused) and "topic '" not in str(reason)
     for sent, suspect in zip(in_flight, suspects, strict=True):
@@ -74,7 +75,8 @@ def _names(reason: BrokerError, sent: Sent) -> bool:
 
 def _sentence(sent: Sent, reason: BrokerError) -> MqtoolError:
     if isinstance(reason, Conflict):
-        return MessageError(f"{reason}: store the data elsewhere and send a reference to it")
+        large = f"message size {sent.size} " in str(reason)
+        return MessageError(f"{reason}{': store the data elsewhere and send a reference to it' if large else ''}")
     if isinstance(reason, NotFound):
         return missing_exchange(sent.exchange, sent.routing_key)
     return AccessRefused(str(reason))

@@ -16,6 +16,8 @@ _UNKNOWN = 1.0
 _SHORTEST = 0.5
 _LONGEST = 60.0
 _STUCK = 5.0
+#: A queue that has not drained for fewer seconds may have workers that only just start.
+_SURE = 3.0
 _JITTER = 0.2
 
 
@@ -80,6 +82,6 @@ class DrainEstimate:
             return _UNKNOWN
         still = self._observed_at - self._drained_at
         if rate == 0:
-            return min(max(still, _STUCK), _LONGEST)
+            return min(max(still, _STUCK), _LONGEST) if still >= _SURE else _UNKNOWN
         seconds = max(self._depth / (2 * rate), _SHORTEST)
         return min(max(seconds, still if still >= _STUCK else 0.0), _LONGEST)

@@ -18,6 +18,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,10 @@ F = TypeVar("F", bound=HandlerFunction)
 DEFAULT_CONCURRENCY = 10
 DEFAULT_GRACE = 30.0
 _RECONNECT = Backoff(attempts=None, initial=0.2, factor=2, maximum=10, jitter=0.2)
+#: Names of the threads that synchronous handlers run in begin so.
+_THREADS = "mqtool-handler"
+#: Idle threads end by themselves when the pool is shut down; those that have not after so many seconds are busy.
+_THREADS_END_WITHIN = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -201,7 +206,7 @@ class Worker:
         self._left = limit
         self._running, self._loop = True, asyncio.get_running_loop()
         concurrency = sum(h.concurrency for h in self._handlers.values() if not h.is_async)
-        threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix="mqtool")
+        threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix=_THREADS)
         publisher = Publisher(self._settings, name=f"{self._name} (retries)")
         self._consumers = [self._consumer(handler, publisher, threads) for handler in self._handlers.values()]
         idle = asyncio.create_task(self._watch_idle(idle_exit))
@@ -357,8 +362,12 @@ async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
 
 def _leave_stuck_threads() -> None:
     """Do not let the interpreter wait for handlers that were given up: their messages are back in the queue."""
-    stuck = [thread for thread in threading.enumerate() if thread.name.startswith("mqtool_")]
+    deadline = time.monotonic() + _THREADS_END_WITHIN
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+    stuck = sum(thread.is_alive() for thread in threads)
     if stuck:
-        log.warning("%d handlers still run in threads; leaving without them", len(stuck))
+        log.warning("%d handlers still run in threads; leaving without them", stuck)
         logging.shutdown()
         os._exit(1)

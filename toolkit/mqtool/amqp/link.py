@@ -8,6 +8,7 @@ links: the broker blocks a publishing connection while an alarm is raised, and a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +51,7 @@ class Link:
         self.blocked: str | None = None
         self.lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
         self.on_blocked: list[Callable[[str | None], None]] = []
+        self._abandoned: set[asyncio.Future[None]] = set()
         self._connection = connection
         self._transport = transport
         transport.mux.on_blocked = self._set_blocked
@@ -197,8 +199,16 @@ class Link:
     async def _channel(self, confirms: bool) -> AbstractChannel:
         if not self.alive:
             raise ChannelLost(f"open a channel: {self.lost.result()}")
+        opening = asyncio.ensure_future(self._connection.channel(publisher_confirms=confirms))
         with translated("open a channel"):
-            return await self._connection.channel(publisher_confirms=confirms)
+            try:
+                return await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # to give up half-way makes the broker close the connection, with everybody else's channels
+                closing = asyncio.ensure_future(_close_when_open(opening))
+                self._abandoned.add(closing)
+                closing.add_done_callback(self._abandoned.discard)
+                raise
 
     def _mount(self, channel: AbstractChannel, lane: PublishChannel | ConsumeChannel) -> None:
         mux = self._transport.mux
@@ -222,6 +232,12 @@ class Link:
         if not self.lost.done():
             self.lost.set_result(reason)
             self._transport.mux.lost(reason)
+
+
+async def _close_when_open(opening: asyncio.Future[AbstractChannel]) -> None:
+    """Nobody waits for this channel any more."""
+    with contextlib.suppress(BrokerError), translated("close a channel that nobody waits for"):
+        await (await opening).close()
 
 
 def _with_heartbeat(url: BrokerUrl) -> BrokerUrl:
