@@ -346,7 +346,7 @@ class Publisher:
         except ChannelLost:
             leave(len(message.body))
             return None
-        except MqtoolError:
+        except Exception:  # whatever it is, the place must not be lost
             leave(len(message.body))
             raise
 
@@ -382,7 +382,8 @@ class Publisher:
                 drain.accepted(1)
             return Receipt(message.message_id, route.queue, route.due)
         if verdict is Verdict.REFUSED:
-            self._sample(route.queue)
+            if route.exchange == names.WORK:  # behind other exchanges there is no telling which queue refused
+                self._sample(route.queue)
             raise Busy(route.queue, "full", self._retry_after(route.queue))
         raise Unroutable("" if route.exchange == names.WORK else route.exchange, route.routing_key)
 
@@ -396,7 +397,8 @@ class Publisher:
 
     # -- when to come back
     def _retry_after(self, queue: str) -> float:
-        return self._drains.setdefault(queue, DrainEstimate()).retry_after()
+        drain = self._drains.get(queue)  # not kept for every name that is asked for: routing keys have no end
+        return (drain or DrainEstimate()).retry_after()
 
     def _sample(self, queue: str) -> None:
         now = time.monotonic()
