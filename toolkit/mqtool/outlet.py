@@ -77,7 +77,13 @@ class Outlet:
                 raise ConfigurationError("the publisher is closed; open a new one")
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.create_task(self._open())
-            await asyncio.shield(self._opening)
+                self._opening.add_done_callback(_heard)
+            try:
+                await asyncio.shield(self._opening)
+            except asyncio.CancelledError:
+                if not self._closed or (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                # it is the opening that close() has cancelled, not who waits for it: the loop says so
         return channel
 
     async def _open(self) -> None:
@@ -169,3 +175,9 @@ class Outlet:
             return (await channel.queue_state(queue)).ready
         finally:
             await channel.close()
+
+
+def _heard(opening: asyncio.Task[None]) -> None:
+    """Whoever waited for it may have given up: then nobody asks for its error."""
+    if not opening.cancelled():
+        opening.exception()
