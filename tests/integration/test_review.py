@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
-from mqtool import Publisher, Settings, Snooze, Worker
+from mqtool import (
+    Busy,
+    ConfigurationError,
+    Message,
+    MessageError,
+    Publisher,
+    Receipt,
+    Settings,
+    Snooze,
+    Unavailable,
+    Unconfirmed,
+    Worker,
+)
 from mqtool.amqp.link import Link
 from mqtool.testing import FaultProxy
 
@@ -123,3 +138,88 @@ async def test_two_messages_with_one_id_are_both_handled_whatever_breaks(vhost, 
         await until(lambda: b"paid" in calls)
         worker.stop()
         await task
+
+
+async def test_a_body_that_is_no_bytes_costs_nobody_else_a_message(vhost, apply_text, depth):
+    """One of the frames of a turn that cannot be joined took all of them with it, and every later confirm was off."""
+    await apply_text(EMAILS)
+    async with Publisher(vhost.url) as publisher:
+        await publisher.publish("emails", b"first")
+        bodies = (b"neighbour", Message("text"), b"another")
+        outcomes = await asyncio.gather(
+            *(publisher.publish("emails", body, timeout=5) for body in bodies), return_exceptions=True
+        )
+        assert isinstance(outcomes[1], MessageError)
+        assert isinstance(outcomes[0], Receipt)
+        assert isinstance(outcomes[2], Receipt)
+    assert await depth("emails") == 3
+
+
+async def test_a_call_that_makes_no_sense_does_not_keep_its_place_in_the_window(vhost, apply_text):
+    await apply_text(EMAILS)
+    async with Publisher(vhost.url, window=1) as publisher:
+        with pytest.raises(Exception, match="encode"):
+            await publisher.publish_to("amq.direct", None, b"x")
+        await publisher.publish("emails", b"x", timeout=5)
+
+
+async def test_closing_a_publisher_that_still_connects_is_an_error_for_who_waits_not_a_cancellation(broker, vhost):
+    """A task that ends by a cancellation that nobody asked for ends without a word."""
+    async with FaultProxy(broker.host, broker.port) as proxy:
+        proxy.stall()
+        publisher = Publisher(proxy.url(vhost.url))
+        waiting = asyncio.create_task(publisher.publish("emails", b"x"))
+        while not proxy.counters.accepted:
+            await asyncio.sleep(0.01)
+        await publisher.close()
+        with pytest.raises(ConfigurationError, match="closed"):
+            await asyncio.wait_for(waiting, 5)
+
+
+async def test_errors_that_nobody_waits_for_are_not_complained_about(vhost, broker, apply_text, until, complaints):
+    await apply_text(EMAILS)
+    async with FaultProxy(broker.host, broker.port) as proxy:
+        async with Publisher(proxy.url(vhost.url)) as publisher:
+            await publisher.publish("emails", b"first")
+            proxy.stall("to_client")
+            many = publisher.publish_many("emails", [b"x"] * 3, timeout=0.2)
+            assert isinstance(await anext(many), Unconfirmed)
+            await many.aclose()  # two messages are in flight, and nobody asks what became of them
+            proxy.refuse()
+            proxy.cut()
+            await until(lambda: publisher._outlet.ready() is None)
+            with pytest.raises(Unavailable):
+                await publisher.publish("emails", b"x", timeout=0.05)
+            await until(lambda: publisher._outlet._opening.done())
+        del publisher, many
+        gc.collect()
+        await asyncio.sleep(0)
+    assert complaints == []
+
+
+async def test_refused_routing_keys_leave_nothing_behind(vhost, apply_text):
+    """Keys have no end (``order.4711``): what is kept for each, or asked of the broker for each, would have none."""
+    await apply_text(
+        "exchanges: {orders: {type: topic}}\n"
+        "queues: {emails: {max-length: 1, type: classic, bindings: [{exchange: orders, key: '#'}]}}\n"
+    )
+    async with Publisher(vhost.url) as publisher:
+        await publisher.publish("emails", b"first")
+        refused = 0
+        for number in range(50):
+            with suppress(Busy):
+                await publisher.publish_to("orders", f"order.{number}", b"x")
+                continue
+            refused += 1
+        assert refused >= 45
+        assert len(publisher._drains) + len(publisher._sampled) + len(publisher._samplers) == 0
+
+
+@pytest.fixture
+async def complaints() -> AsyncIterator[list[str]]:
+    """What the event loop says of exceptions that have reached nobody."""
+    loop = asyncio.get_running_loop()
+    said: list[str] = []
+    loop.set_exception_handler(lambda _, context: said.append(str(context)))
+    yield said
+    loop.set_exception_handler(None)

@@ -17,7 +17,7 @@ from mqtool.amqp.acks import AckLedger
 from mqtool.amqp.foreign import translated
 from mqtool.amqp.mux import Mux, RawDelivery
 from mqtool.blame import explain
-from mqtool.errors import BrokerError, ChannelLost
+from mqtool.errors import BrokerError, ChannelLost, MessageError
 from mqtool.ledger import Ledger
 from mqtool.message import Incoming, Properties
 
@@ -75,10 +75,12 @@ class PublishChannel:
 
         :param on_settled: called with the size of the body when the message is no longer in flight, however it ended.
         :raises ChannelLost: the channel is gone already; nothing was written.
-        :raises MessageError: the properties cannot be sent; nothing was written.
+        :raises MessageError: the properties or the body cannot be sent; nothing was written.
         """
         if self.lost is not None:
             raise ChannelLost(str(self.lost))
+        if not isinstance(body, bytes):  # what cannot be joined would take the frames of the whole turn with it
+            raise MessageError(f"the body of a Message is bytes, not {type(body).__name__}; Message.of encodes values")
         props = wire.properties(properties)
         pieces = wire.content(self._number, props, body, self._frame_max)
         head = wire.publish_head(self._number, exchange, routing_key, True)
@@ -134,6 +136,7 @@ class PublishChannel:
             pending.on_settled(pending.size)
             if not pending.done():
                 pending.set_exception(error)
+                pending.exception()  # whoever gave up waiting for it must not make asyncio complain
 
 
 _consumer_numbers = itertools.count(1)
