@@ -161,6 +161,18 @@ def _exists(file: Path, node: re.Match[str]) -> bool:
     return any(isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name == function for item in tree.body)
 
 
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [(DOCS / "explanation" / "guarantees.md", "## The loss table"), (ROOT / "README.md", "## What is guaranteed")],
+    ids=["loss table", "guarantees"],
+)
+def test_every_claim_names_a_test(page: Path, heading: str) -> None:
+    rows = [line for line in section(page, heading).splitlines() if line.startswith("| ")][2:]
+    claims = [row for row in rows if not row.startswith("| **")]
+    assert len(claims) >= 10
+    assert [row for row in claims if not _TEST_NODE.search(row)] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     index = DOCS / "README.md"
     linked = {(DOCS / link["target"].partition("#")[0]).resolve() for link in _LINK.finditer(prose(index))}
