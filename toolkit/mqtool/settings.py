@@ -14,11 +14,13 @@ from mqtool.errors import ConfigurationError
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 _PORTS = {"amqp": 5672, "amqps": 5671}
+_FORM = "write amqp://user:password@host:5672/vhost"
+_ESCAPES = f"{_FORM}, and in user, password and vhost %2F %3A %40 %23 %3F %2C for / : @ # ? and the comma"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """One AMQP URL, taken apart. ``str()`` of it hides the password; ``secret()`` is the whole."""
+    """One AMQP URL, taken apart. ``str()`` of it hides password and options; ``secret()`` is the whole."""
 
     scheme: str
     host: str
@@ -29,16 +31,16 @@ class BrokerUrl:
     query: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return self._write("***")
+        return self._write("***", "")
 
     def secret(self) -> str:
         """The URL with its password, for the client library."""
-        return self._write(quote(self.password, safe=""))
+        return self._write(quote(self.password, safe=""), self.query)
 
-    def _write(self, password: str) -> str:
+    def _write(self, password: str, query: str) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         netloc = f"{quote(self.user, safe='')}:{password}@{host}:{self.port}"
-        return urlunsplit(SplitResult(self.scheme, netloc, "/" + quote(self.vhost, safe=""), self.query, ""))
+        return urlunsplit(SplitResult(self.scheme, netloc, "/" + quote(self.vhost, safe=""), query, ""))
 
     @property
     def tls(self) -> bool:
@@ -85,7 +87,7 @@ class Settings:
         text = url or environment.get("MQTOOL_URL") or DEFAULT_URL
         urls = tuple(parse_url(part.strip()) for part in text.split(",") if part.strip())
         if not urls:
-            raise ConfigurationError("the broker URL is empty; write amqp://user:password@host:5672/vhost")
+            raise ConfigurationError(f"the broker URL is empty; {_FORM}")
         if len({candidate.vhost for candidate in urls}) > 1:
             raise ConfigurationError("the failover URLs name different virtual hosts; they must all name the same one")
         return cls(urls, management_url or environment.get("MQTOOL_MANAGEMENT_URL") or None)
@@ -96,27 +98,35 @@ def parse_url(text: str) -> BrokerUrl:
 
     :raises ConfigurationError: it is not one. The message never shows a password.
     """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(
-            f"the broker URL cannot be read: {error}; write amqp://user:password@host:5672/vhost"
-        ) from None
+    parts = _split(text)
+    if parts is None:
+        raise ConfigurationError(f"host or port in the broker URL cannot be read; {_ESCAPES}")
     if parts.scheme not in _PORTS:
         shown = parts.scheme or "nothing"
         raise ConfigurationError(f"the broker URL starts with {shown!r}; write amqp://... or amqps://... (with TLS)")
     if not parts.hostname:
-        raise ConfigurationError("the broker URL names no host; write amqp://user:password@host:5672/vhost")
+        raise ConfigurationError(f"the broker URL names no host; {_FORM}")
+    if parts.fragment or "@" in parts.path + parts.query:  # then a piece of the password may pass for the rest
+        raise ConfigurationError(f"the broker URL has a '#' or '@' where none belongs; {_ESCAPES}")
     path = parts.path.removeprefix("/")
     if "/" in path:
         raise ConfigurationError("the virtual host in the broker URL holds a '/'; write it as %2F")
     return BrokerUrl(
         scheme=parts.scheme,
         host=parts.hostname,
-        port=port or _PORTS[parts.scheme],
+        port=parts.port or _PORTS[parts.scheme],
         user=unquote(parts.username) if parts.username is not None else "guest",
         password=unquote(parts.password) if parts.password is not None else "guest",
         vhost=unquote(path) or "/",
         query=parts.query,
     )
+
+
+def _split(text: str) -> SplitResult | None:
+    """``None`` if it cannot be done. The error of the standard library would show parts of the password."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # checked when it is asked for
+    except ValueError:
+        return None
+    return parts
