@@ -93,8 +93,11 @@ def publish(
     window: Annotated[int, typer.Option(min=1, help="With --lines: messages under way at once.")] = 1000,
 ) -> None:
     """Send messages to a queue, each confirmed by the broker."""
+    from mqtool.routing import to_queue
+
     session = session_of(context)
     _check(body, file, lines, message_id, rejects)
+    to_queue(queue, delay, at)  # says what is wrong with them before anything is read or tried
     way = _Way(queue, delay, at, parameters.positive_duration(timeout), retry, window)
     properties = {
         "headers": parameters.headers(header or []),

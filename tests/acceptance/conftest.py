@@ -53,7 +53,7 @@ class Shell:
             cwd=self.folder,
             check=False,
         )
-        out, err = done.stdout.decode(), done.stderr.decode()
+        out, err = (said.decode(errors="backslashreplace") for said in (done.stdout, done.stderr))
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
     def json(self, *arguments: str, **options: Any) -> Any:

@@ -63,7 +63,8 @@ def test_an_argument_changed_by_hand_is_named_and_nothing_is_touched(alone, file
 def test_what_is_only_observed_is_reported_and_left_alone(mqtool, tmp_path, broker, shared):
     made = {"durable": True, "arguments": {"x-queue-type": "classic", "x-max-length": 5}}
     broker.request("PUT", f"queues/{shared.name}/legacy.in", made)
-    (tmp_path / "t.yml").write_text("mqtool: 1\nqueues:\n  legacy.in: {manage: observe, type: classic, max-length: 7}\n")
+    text = "mqtool: 1\nqueues:\n  legacy.in: {manage: observe, type: classic, max-length: 7}\n"
+    (tmp_path / "t.yml").write_text(text)
     seen = mqtool("apply", "t.yml")
     assert seen.returncode == 0
     assert "argument x-max-length is 5 on the broker and 7 in the file" in seen.stdout
