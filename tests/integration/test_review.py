@@ -26,6 +26,7 @@ from mqtool import (
 )
 from mqtool.amqp.link import Link
 from mqtool.testing import FaultProxy
+from mqtool.topology import Topology
 
 EMAILS = "queues: {emails: {max-length: 1000, type: classic, retry: {attempts: 4, initial: 200ms, jitter: 0}}}\n"
 
@@ -163,14 +164,15 @@ async def test_a_call_that_makes_no_sense_does_not_keep_its_place_in_the_window(
         await publisher.publish("emails", b"x", timeout=5)
 
 
-async def test_closing_a_publisher_that_still_connects_is_an_error_for_who_waits_not_a_cancellation(broker, vhost):
+async def test_closing_a_publisher_that_still_connects_is_an_error_for_who_waits_not_a_cancellation(
+    broker, vhost, until
+):
     """A task that ends by a cancellation that nobody asked for ends without a word."""
     async with FaultProxy(broker.host, broker.port) as proxy:
         proxy.stall()
         publisher = Publisher(proxy.url(vhost.url))
         waiting = asyncio.create_task(publisher.publish("emails", b"x"))
-        while not proxy.counters.accepted:
-            await asyncio.sleep(0.01)
+        await until(lambda: proxy.counters.accepted)
         await publisher.close()
         with pytest.raises(ConfigurationError, match="closed"):
             await asyncio.wait_for(waiting, 5)
@@ -187,11 +189,13 @@ async def test_errors_that_nobody_waits_for_are_not_complained_about(vhost, brok
             await many.aclose()  # two messages are in flight, and nobody asks what became of them
             proxy.refuse()
             proxy.cut()
-            await until(lambda: publisher._outlet.ready() is None)
+            outlet = publisher._outlet
+            await until(lambda: outlet.ready() is None)
             with pytest.raises(Unavailable):
                 await publisher.publish("emails", b"x", timeout=0.05)
-            await until(lambda: publisher._outlet._opening.done())
+            await until(lambda: outlet._opening.done())
         del publisher, many
+        outlet._opening = None
         gc.collect()
         await asyncio.sleep(0)
     assert complaints == []
@@ -213,6 +217,112 @@ async def test_refused_routing_keys_leave_nothing_behind(vhost, apply_text):
             refused += 1
         assert refused >= 45
         assert len(publisher._drains) + len(publisher._sampled) + len(publisher._samplers) == 0
+
+
+async def test_serve_that_is_cancelled_after_a_reconnect_leaves_no_consumer_behind(
+    vhost, broker, apply_text, until, depth
+):
+    """The first link was closed, not the present one: its consumer took messages that nobody handled."""
+    topology = await apply_text(EMAILS)
+    async with FaultProxy(broker.host, broker.port) as proxy, Publisher(vhost.url) as publisher:
+        worker = idle_worker(proxy.url(vhost.url), topology)
+        serving = asyncio.create_task(worker.serve())
+        await until(lambda: worker.ready)
+        proxy.refuse()
+        proxy.cut()
+        await until(lambda: not worker.ready)
+        proxy.heal()
+        await until(lambda: worker.ready)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        await publisher.publish("emails", b"for somebody else")
+        assert await depth("emails") == 1
+        await until(lambda: proxy.counters.open == 0)
+
+
+async def test_serve_that_is_cancelled_while_it_reconnects_leaves_no_connection_behind(
+    vhost, broker, apply_text, until
+):
+    topology = await apply_text(EMAILS)
+    async with FaultProxy(broker.host, broker.port) as proxy:
+        worker = idle_worker(proxy.url(vhost.url), topology)
+        serving = asyncio.create_task(worker.serve())
+        await until(lambda: worker.ready)
+        before = proxy.counters.accepted
+        proxy.stall()
+        proxy.cut()
+        await until(lambda: proxy.counters.accepted > before, what="it connects again")
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.shield(serving), 12)
+        proxy.heal()
+        await until(lambda: proxy.counters.open == 0)
+
+
+@pytest.mark.parametrize("when", ["consuming", "starting"])
+async def test_a_second_stop_ends_a_worker_at_once_though_the_network_says_nothing(
+    vhost, broker, apply_text, until, when
+):
+    topology = await apply_text(EMAILS)
+    async with FaultProxy(broker.host, broker.port) as proxy:
+        worker = idle_worker(proxy.url(vhost.url), topology)
+        if when == "starting":
+            proxy.stall()
+        serving = asyncio.create_task(worker.serve())
+        if when == "starting":
+            await until(lambda: proxy.counters.accepted)
+        else:
+            await until(lambda: worker.ready)
+            proxy.stall()
+        worker.stop()
+        worker.stop()
+        await asyncio.wait_for(asyncio.shield(serving), 4)
+
+
+async def test_a_connection_that_breaks_as_soon_as_it_is_open_is_opened_less_and_less_often(
+    vhost, broker, apply_text, until
+):
+    topology = await apply_text(EMAILS)
+    async with FaultProxy(broker.host, broker.port) as proxy:
+        worker = idle_worker(proxy.url(vhost.url), topology)
+        serving = asyncio.create_task(worker.serve())
+        await until(lambda: worker.ready)
+        before, end = proxy.counters.accepted, time.monotonic() + 3
+        while time.monotonic() < end:
+            if worker.ready:
+                proxy.cut()
+            await asyncio.sleep(0.01)
+        assert 2 <= proxy.counters.accepted - before <= 16  # for two connections, and the publisher's own pace
+        worker.stop()
+        await serving
+
+
+async def test_a_worker_that_had_enough_serves_again(vhost, apply_text, until):
+    topology = await apply_text(EMAILS)
+    worker = idle_worker(vhost.url, topology)
+    async with Publisher(vhost.url) as publisher:
+        for round_ in (1, 2):
+            serving = asyncio.create_task(worker.serve(limit=1))
+            await until(lambda serving=serving: worker.ready or serving.done())
+            await publisher.publish("emails", b"x")
+            await asyncio.wait_for(serving, 10)
+            assert worker.handled == 1, f"round {round_}"
+
+
+async def test_a_stop_before_the_start_holds(vhost, apply_text):
+    worker = idle_worker(vhost.url, await apply_text(EMAILS))
+    worker.stop_threadsafe()
+    await asyncio.wait_for(worker.serve(), 10)
+
+
+def idle_worker(url: str, topology: Topology) -> Worker:
+    worker = Worker(url, topology=topology)
+
+    @worker.handler("emails")
+    async def handle(body: bytes) -> None: ...
+
+    return worker
 
 
 @pytest.fixture

@@ -47,6 +47,10 @@ _RECONNECT = Backoff(attempts=None, initial=0.2, factor=2, maximum=10, jitter=0.
 _THREADS = "mqtool-handler"
 #: Idle threads end by themselves when the pool is shut down; those that have not after so many seconds are busy.
 _THREADS_END_WITHIN = 1.0
+#: A connection that is lost within so many seconds counts as one that could not be opened.
+_SHORT_LIVED = 5.0
+#: How long a hard stop waits for a connection's orderly end, in seconds.
+_HARD_CLOSE = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -91,6 +95,7 @@ class Worker:
         self._hard = asyncio.Event()
         self._left: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._link: Link | None = None
         self._running = False
 
     # -- handlers
@@ -183,7 +188,9 @@ class Worker:
 
     def stop_threadsafe(self) -> None:
         """:meth:`stop`, from any thread."""
-        if self._loop is not None:
+        if self._loop is None:  # nobody waits for the events yet
+            self.stop()
+        else:
             self._loop.call_soon_threadsafe(self.stop)
 
     async def serve(self, *, limit: int | None = None, idle_exit: float | None = None) -> None:
@@ -204,6 +211,8 @@ class Worker:
         if (limit is not None and limit < 1) or (idle_exit is not None and idle_exit <= 0):
             raise ConfigurationError("limit is at least 1, idle_exit more than 0 seconds")
         self._left = limit
+        if not self._stop.is_set():
+            self._ending.clear()  # an earlier limit is of no concern any more
         self._running, self._loop = True, asyncio.get_running_loop()
         concurrency = sum(h.concurrency for h in self._handlers.values() if not h.is_async)
         threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix=_THREADS)
@@ -215,7 +224,9 @@ class Worker:
         finally:
             self._running = False
             await _cancel([idle])
-            await publisher.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HARD_CLOSE if self._hard.is_set() else None):
+                    await publisher.close()
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _consumer(self, handler: Handler, publisher: Publisher, threads: ThreadPoolExecutor) -> Consumer:
@@ -250,20 +261,41 @@ class Worker:
         self._ending.set()
 
     async def _serve(self, publisher: Publisher) -> None:
-        link = await Link.open(self._settings, self._name)
         try:
-            await publisher.open()
-            for consumer in self._consumers:
-                await self._subscribe_first(consumer, link)
-            log.info("consuming %s", ", ".join(self._handlers))
-            link = await self._stay(link)
+            await self._start(publisher)
+            if not self._ending.is_set():
+                log.info("consuming %s", ", ".join(self._handlers))
+                await self._stay()
             await self._drain()
         finally:
             for consumer in self._consumers:
                 await consumer.end()
-            if self._hard.is_set():
-                link.abort()
-            await link.close()
+            if self._link is not None:
+                if self._hard.is_set():
+                    self._link.abort()
+                await self._link.close()
+
+    async def _start(self, publisher: Publisher) -> None:
+        """Connect and subscribe; given up when the worker is told to stop meanwhile."""
+        starting = asyncio.create_task(self._subscribe_all(publisher))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+        finally:
+            await _cancel([starting, stopped])
+
+    async def _subscribe_all(self, publisher: Publisher) -> None:
+        link = await self._connect()
+        await publisher.open()
+        for consumer in self._consumers:
+            await self._subscribe_first(consumer, link)
+
+    async def _connect(self) -> Link:
+        """Open the link that is closed in the end, whoever has given up waiting for it."""
+        self._link = link = await Link.open(self._settings, self._name)
+        return link
 
     async def _subscribe_first(self, consumer: Consumer, link: Link) -> None:
         try:
@@ -271,47 +303,55 @@ class Worker:
         except NotFound as error:
             raise NotFound(f"{error}; run `mqtool apply` with its topology file first") from error
 
-    async def _stay(self, link: Link) -> Link:
-        """Keep consuming, over a new link whenever one is lost. Returns the last one when told to stop."""
+    async def _stay(self) -> None:
+        """Keep consuming, over a new link whenever one is lost, until told to stop."""
         stopped = asyncio.create_task(self._ending.wait())
         watch = asyncio.create_task(self._watch())
+        loop, failures = asyncio.get_running_loop(), 0
         try:
-            while True:
-                attending = [asyncio.create_task(consumer.attend(link)) for consumer in self._consumers]
-                try:
-                    await asyncio.wait((link.lost, stopped, watch), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    await _cancel(attending)
-                if watch.done():
-                    await watch
-                if stopped.done():
-                    return link
-                log.warning("the connection is lost: %s", link.lost.result())
-                link = await self._reconnect(link, stopped, watch)
-                if stopped.done():
-                    return link
+            while self._link is not None and not stopped.done():
+                link, since = self._link, loop.time()
+                await self._attend(link, stopped, watch)
+                if not stopped.done():
+                    log.warning("the connection is lost: %s", link.lost.result())
+                    failures = failures + 1 if loop.time() - since < _SHORT_LIVED else 0
+                    await self._reconnect(failures, stopped, watch)
         finally:
             await _cancel([stopped, watch])
 
-    async def _reconnect(self, link: Link, stopped: asyncio.Task[bool], watch: asyncio.Task[None]) -> Link:
-        failures = 0
+    async def _attend(self, link: Link, stopped: asyncio.Task[bool], watch: asyncio.Task[None]) -> None:
+        """Have every consumer consume over ``link`` until it is lost or the worker is to stop."""
+        attending = [asyncio.create_task(consumer.attend(link)) for consumer in self._consumers]
+        try:
+            events: tuple[asyncio.Future[Any], ...] = (link.lost, stopped, watch, *attending)
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            for task in (watch, *attending):
+                if task.done():
+                    await task
+        finally:
+            await _cancel(attending)
+
+    async def _reconnect(self, failures: int, stopped: asyncio.Task[bool], watch: asyncio.Task[None]) -> None:
+        """Open a new link. ``failures``: how many in a row were lost as soon as they were opened."""
         while not stopped.done() and not watch.done():
-            opening = asyncio.create_task(Link.open(self._settings, self._name))
-            await asyncio.wait((opening, stopped, watch), return_when=asyncio.FIRST_COMPLETED)
-            if not opening.done():
-                await _cancel([opening])
-                break
+            if failures:
+                wait = _RECONNECT.delay(failures)
+                await asyncio.wait((stopped, watch), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                if stopped.done() or watch.done():
+                    break
+            opening = asyncio.create_task(self._connect())
             try:
-                return await opening
+                await asyncio.wait((opening, stopped, watch), return_when=asyncio.FIRST_COMPLETED)
+                if opening.done():
+                    await opening
+                    return
             except BrokerError as error:
                 failures += 1
                 log.warning("cannot connect (try %d): %s", failures, error)
-            await asyncio.wait(
-                (stopped, watch), timeout=_RECONNECT.delay(failures), return_when=asyncio.FIRST_COMPLETED
-            )
+            finally:
+                await _cancel([opening])
         if watch.done():
             await watch
-        return link
 
     async def _watch(self) -> None:
         """End the worker when it has consumed nothing for ``give_up`` seconds, with the reason."""
@@ -331,9 +371,7 @@ class Worker:
         """Stop taking, then let running handlers finish: within the grace period once :meth:`stop` was called."""
         busy = sum(consumer.busy for consumer in self._consumers)
         log.info("stopping; %d deliveries are being worked on", busy)
-        for consumer in self._consumers:
-            await consumer.stop_taking()
-        finished = asyncio.ensure_future(asyncio.gather(*(consumer.drained() for consumer in self._consumers)))
+        finished = asyncio.create_task(self._finish())
         hard = asyncio.create_task(self._hard.wait())
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait((finished, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -342,6 +380,10 @@ class Worker:
             left = sum(consumer.busy for consumer in self._consumers)
             log.warning("stopping now; %d deliveries are not finished and go back to their queues", left)
         await _cancel([finished, hard, stopped])
+
+    async def _finish(self) -> None:
+        await asyncio.gather(*(consumer.stop_taking() for consumer in self._consumers))
+        await asyncio.gather(*(consumer.drained() for consumer in self._consumers))
 
 
 def _load(topology: str | Path | Topology | None) -> Topology | None:
@@ -352,12 +394,14 @@ def _load(topology: str | Path | Topology | None) -> Topology | None:
     return load(topology, environment=os.environ)
 
 
-async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their end. Their errors are dropped; a cancellation of the caller is not."""
     for task in tasks:
         task.cancel()
+    await asyncio.wait(tasks)
     for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        if not task.cancelled():
+            task.exception()
 
 
 def _leave_stuck_threads() -> None:

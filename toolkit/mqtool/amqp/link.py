@@ -96,6 +96,9 @@ class Link:
             transport.abort("the broker did not answer")
             reason = f"no answer within {CONNECT_TIMEOUT:g} s; check that host and port are a broker's"
             raise Unavailable(f"connect to {url}: {reason}") from error
+        except asyncio.CancelledError:
+            transport.abort("nobody waits for the connection any more")
+            raise
         except BrokerError as error:
             refusal = error if isinstance(error, AccessRefused) else _refusal(url, transport)
             if refusal is not None:
@@ -105,7 +108,7 @@ class Link:
         return cls(url, connection, transport)
 
     async def close(self) -> None:
-        """Close in order: what was queued is written first. Safe to call twice; never raises."""
+        """Close in order: what was queued is written first. Safe to call twice; raises nothing but a cancellation."""
         if not self.lost.done():
             self._transport.mux.flush()
             try:
@@ -113,6 +116,9 @@ class Link:
                     await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT)
             except BrokerError:  # a peer that is gone cannot say good-bye
                 self._transport.writer.transport.abort()
+            except asyncio.CancelledError:
+                self.abort()
+                raise
         self._set_lost(ChannelLost("closed by us"))
 
     def abort(self) -> None:
