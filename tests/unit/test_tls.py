@@ -95,3 +95,10 @@ def test_a_client_certificate(pem: Path, key: str) -> None:
 def test_files_that_cannot_be_used_are_a_configuration_error(pem: Path, query: str) -> None:
     with pytest.raises(ConfigurationError, match="TLS files named in the broker URL cannot be used"):
         context(query.replace("{}", str(pem)))
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(pem: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenSSL would ask, and a worker that runs as a service would wait for ever."""
+    with pytest.raises(ConfigurationError):
+        context(f"certfile={pem}/cert.pem&keyfile={pem}/encrypted.pem")
+    assert "pass phrase" not in "".join(capfd.readouterr())
