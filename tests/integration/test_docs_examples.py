@@ -101,6 +101,7 @@ def session(vhost: VirtualHost, tmp_path: Path) -> Session:
     return Session(tmp_path, environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-queue.md"])
 def test_the_page_does_what_it_says(session: Session, page: str) -> None:
     ran = 0

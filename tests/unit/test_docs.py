@@ -196,6 +196,14 @@ def test_documented_names_exist(module: str) -> None:
     assert not [name for name in documented if not hasattr(import_module(module), name)]
 
 
+def test_modules_that_are_named_exist() -> None:
+    rows = section(DOCS / "explanation" / "code-layout.md", "## Layers").splitlines()
+    cells = [row.split("|")[2] for row in rows if row.startswith("| ")][2:]
+    names = {name.removeprefix("mqtool.") for name in names_in(cells)} - {"mqtool_cli"}
+    home = ROOT / "toolkit" / "mqtool"
+    assert [name for name in names if not (home / f"{name}.py").exists() and not (home / name).is_dir()] == []
+
+
 def test_error_tree_is_documented() -> None:
     from mqtool import errors
 
