@@ -14,6 +14,7 @@ import pytest
 from mqtool import (
     Busy,
     ConfigurationError,
+    Delivery,
     Message,
     MessageError,
     Publisher,
@@ -308,6 +309,26 @@ async def test_a_worker_that_had_enough_serves_again(vhost, apply_text, until):
             await publisher.publish("emails", b"x")
             await asyncio.wait_for(serving, 10)
             assert worker.handled == 1, f"round {round_}"
+
+
+async def test_a_handler_that_cancels_its_own_task_has_failed_and_no_more(vhost, apply_text, until):
+    """The task of ours that ran it ended without a word; its message, and those behind it, were never handled."""
+    worker, calls = Worker(vhost.url, topology=await apply_text(EMAILS)), []
+
+    @worker.handler("emails", concurrency=1, prefetch=2)
+    async def handle(body: bytes, delivery: Delivery) -> None:
+        calls.append((body, delivery.attempt))
+        if calls == [(b"first", 1)]:
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+
+    async with Publisher(vhost.url) as publisher:
+        for body in (b"first", b"second"):
+            await publisher.publish("emails", body)
+    serving = asyncio.create_task(worker.serve())
+    await until(lambda: sorted(calls) == [(b"first", 1), (b"first", 2), (b"second", 1)])
+    worker.stop()
+    await serving
 
 
 async def test_a_stop_before_the_start_holds(vhost, apply_text):

@@ -73,6 +73,7 @@ class Consumer:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._interrupted = asyncio.Event()
         self._stopping = False
+        self._ended = False
         self._busy = 0
         self._kicked = False
         self._quiet: list[asyncio.Future[None]] = []
@@ -178,6 +179,7 @@ class Consumer:
 
     async def end(self) -> None:
         """Cancel what still runs; its messages stay unacked and go back to the queue."""
+        self._ended = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -311,8 +313,10 @@ class Consumer:
             await self._handler.call(Delivery(self.queue, incoming), self._threads)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if self._ended or task is None:
                 raise
+            while task.cancelling():  # by the handler, or by what it uses: a failure of its message, not our end
+                task.uncancel()
             return decide(error, attempts, self._policy)
         except (KeyboardInterrupt, GeneratorExit):
             raise
