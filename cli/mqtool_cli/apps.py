@@ -21,6 +21,8 @@ def load_worker(app: str) -> Worker:
     :raises MqtoolError: the module fails while it is imported.
     """
     module_name, _, path = app.partition(":")
+    if not module_name or not path:
+        raise ConfigurationError(f"{app!r} is no app; write it as package.module:worker")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -35,6 +35,7 @@ class Shell:
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
+        self.command = str(MQTOOL)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MQTOOL_", "COV_"))}
         self.environment = {**kept, "XDG_STATE_HOME": str(folder / "state"), **variables}
         self._started: list[Process] = []
