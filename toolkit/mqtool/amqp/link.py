@@ -27,6 +27,12 @@ from mqtool.settings import BrokerUrl, Settings
 
 log = logging.getLogger("mqtool.amqp")
 
+# aiormq logs every lost connection with a traceback, beside the one line of ours that says the same. Whoever wants its
+# words sets a level on its loggers.
+for _theirs in map(logging.getLogger, ("aiormq.connection", "aiormq.channel")):
+    if _theirs.level == logging.NOTSET:
+        _theirs.setLevel(logging.CRITICAL)
+
 #: How long a graceful close may take, in seconds.
 CLOSE_TIMEOUT = 5.0
 #: How long one candidate has for its whole handshake, in seconds.
