@@ -84,7 +84,6 @@ def options(
     session = context.obj
     session.url, session.management_url, session.output = url, management_url, output_format
     session.debug, session.verbose = debug, verbose
-    session.log_to_stderr()
 
 
 app.command(epilog=topology.APPLY_EXAMPLES)(topology.apply)

@@ -54,6 +54,7 @@ class Session:
         """Run a coroutine to its end."""
         import asyncio
 
+        self.log_to_stderr()
         return asyncio.run(work)
 
     def log_to_stderr(self, warnings: bool = False) -> None:
