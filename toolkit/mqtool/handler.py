@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
@@ -52,11 +53,19 @@ class Handler:
         if not self.is_async:
             context = copy_context()
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(threads, lambda: context.run(self.function, *arguments))
+            result = await loop.run_in_executor(threads, lambda: context.run(_call, self.function, arguments))
+            return await result if inspect.isawaitable(result) else result
         if self.timeout is None:
             return await self.function(*arguments)
         async with asyncio.timeout(self.timeout):
             return await self.function(*arguments)
+
+
+def _call(function: Callable[..., Any], arguments: list[Any]) -> object:
+    try:
+        return function(*arguments)
+    except StopIteration as error:  # a future cannot carry it: whoever waits would wait for ever
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def make_handler(
@@ -80,9 +89,9 @@ def make_handler(
     if concurrency < 1 or (prefetch is not None and not 1 <= prefetch <= 65535):
         raise ConfigurationError(f"handler of {queue!r}: concurrency is at least 1, prefetch from 1 to 65535")
     name = getattr(function, "__qualname__", repr(function))
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
+    is_async = _is_one(function, inspect.iscoroutinefunction)
+    if _is_one(function, inspect.isgeneratorfunction) or _is_one(function, inspect.isasyncgenfunction):
+        raise ConfigurationError(f"handler {name}: it has a yield, so calling it does nothing; write it without")
     if timeout is not None and (not is_async or timeout <= 0):
         raise ConfigurationError(f"handler {name}: a timeout needs an async function and more than 0 seconds")
     body, takes_delivery = _parameters(function, name)
@@ -103,13 +112,21 @@ def make_handler(
 _NOTHING = object()
 
 
+def _is_one(function: Callable[..., Any], kind: Callable[[object], bool]) -> bool:
+    """Whether the function, or the ``__call__`` of the object, is of this kind."""
+    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004
+
+
 def _parameters(function: Callable[..., Any], name: str) -> tuple[Any, bool]:
     """The annotation of the body parameter (``_NOTHING`` if there is none), and whether the delivery is wanted."""
     rule = f"handler {name}: it takes the body, the Delivery, or the body and then the Delivery"
     try:
         signature = inspect.signature(function)
-        hints = typing.get_type_hints(function if inspect.isroutine(function) else type(function).__call__)
-    except (TypeError, ValueError, NameError) as error:
+        target: Any = function
+        while isinstance(target, functools.partial):
+            target = target.func
+        hints = typing.get_type_hints(target if inspect.isroutine(target) else type(target).__call__)
+    except (TypeError, ValueError, NameError, AttributeError, SyntaxError) as error:
         raise ConfigurationError(f"{rule}; its signature cannot be read: {error}") from None
     wanted = [
         parameter
