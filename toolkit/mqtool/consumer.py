@@ -307,8 +307,10 @@ class Consumer:
             early = incoming.number(headers.NOT_BEFORE) / 1000 - time.time()
         except ValueError as error:
             return decide(InvalidBody(f"the properties cannot be read: {error}"), 0, self._policy)
+        if early > LONGEST:  # not ours: we refuse such delays
+            return decide(InvalidBody(f"{headers.NOT_BEFORE} is over a hundred years ahead"), attempts, self._policy)
         if early > _DUE_ENOUGH:
-            return Later(min(early, LONGEST), attempts, None, exact=True)
+            return Later(early, attempts, None, exact=True)
         try:
             await self._handler.call(Delivery(self.queue, incoming), self._threads)
         except asyncio.CancelledError as error:
