@@ -82,7 +82,7 @@ def translated(while_doing: str) -> Iterator[None]:
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
     except asyncio.CancelledError:
-        if task is not None and task.cancelling():
+        if task is not None and task.cancelling() > before:
             raise
         raise ChannelLost(f"{while_doing}: the connection was lost") from None
     except Exception as error:
