@@ -495,6 +495,24 @@ async def test_foreign_headers_do_no_harm(vhost, apply_text, until):
         assert await letters.count() == 1  # the sender's own CC, once, and none from the retry
 
 
+async def test_headers_that_nearly_fill_a_frame_are_retried_without_the_traceback(vhost, apply_text, until):
+    await apply_text(EMAILS % "quorum")
+    worker = Worker(vhost.url)
+    seen: list[Delivery] = []
+
+    @worker.handler("emails", retry=Backoff(initial=0.1, jitter=0))
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery)
+        if delivery.attempt == 1:
+            raise ValueError("deep down") from RuntimeError("makes the traceback long" * 200)
+
+    async with Publisher(vhost.url) as publisher, running(worker):
+        await publisher.publish("emails", b"", headers={"big": "x" * 129_000})
+        await until(lambda: len(seen) == 2)
+    error = json.loads(seen[1].headers["mqtool-error"])
+    assert error == {"type": "ValueError", "message": "deep down"}
+
+
 async def test_without_a_dead_letter_queue_what_cannot_be_done_is_dropped_loudly(vhost, apply_text, until, caplog):
     topology = await apply_text("queues: {emails: {max-length: 10, dead-letter: false}}\n")
     worker = Worker(vhost.url, topology=topology)

@@ -274,7 +274,7 @@ def body_frame(payload: bytes) -> bytes:
         pytest.param(damaged(content(1, DELIVER, "id", []), 1), "without its end", id="header without a body"),
         pytest.param(damaged([marshal(FOREIGN, DELIVER)], 0), "without its end", id="on a channel of the library"),
         pytest.param(damaged([marshal(0, heartbeat.Heartbeat())], 0), "without its end", id="heartbeat"),
-        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", "more than the", id="not AMQP at all"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", "more than any", id="not AMQP at all"),
         pytest.param(method(wire.ACK + b"\x00" * 3), "cannot be read", id="ack without its tag"),
         pytest.param(method(wire.NACK), "cannot be read", id="nack without anything"),
         pytest.param(method(wire.DELIVER) + b"".join(CONTENT[1:]), "cannot be read", id="delivery without a route"),
@@ -329,7 +329,7 @@ def test_the_agreed_frame_size_is_held(channel: int, pieces: Callable[[bytes], l
 def test_an_oversized_frame_is_refused_before_it_arrives() -> None:
     desk = Desk()
     desk.mux.feed(struct.pack(">BHI", 3, 1, 2**32 - 1) + b"x")
-    assert "more than the 16777216 agreed on" in desk.corrupt[0]
+    assert "more than any broker sends" in desk.corrupt[0]
 
 
 @SOME

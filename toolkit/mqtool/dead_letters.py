@@ -20,7 +20,7 @@ from mqtool import names, routing
 from mqtool.amqp.channels import ConsumeChannel
 from mqtool.amqp.link import Link
 from mqtool.errors import ChannelLost, NotFound
-from mqtool.message import Incoming, Message, resend
+from mqtool.message import MAX_BODY_EVER, Incoming, Message, resend
 from mqtool.publisher import Publisher
 from mqtool.settings import Settings
 
@@ -168,7 +168,7 @@ class DeadLetters:
         """
         replayed = kept = 0
         look = _Look(self, await self.count())
-        async with Publisher(self._settings, name="mqtool replay") as publisher, look:
+        async with Publisher(self._settings, max_body=MAX_BODY_EVER, name="mqtool replay") as publisher, look:
             async for incoming in look:
                 if limit is not None and replayed >= limit:
                     break

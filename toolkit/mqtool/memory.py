@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 from mqtool.message import Incoming, Raw
 
-#: Header of a retried or dead copy that tells it from every other copy of the same message.
-COPY = "mqtool-copy"
 Key = int
 
 

@@ -37,6 +37,8 @@ ORIGIN = "mqtool-origin"
 NOT_BEFORE = "mqtool-not-before"
 #: How often the message has been replayed from the dead-letter queue.
 REPLAYED = "mqtool-replayed"
+#: Tells a retried or dead copy from every other copy of the same message.
+COPY = "mqtool-copy"
 #: The sender's properties that the broker would act upon if they were sent again, as JSON.
 SET_ASIDE = "mqtool-set-aside"
 
@@ -56,6 +58,9 @@ BINARY = "application/octet-stream"
 #: RabbitMQ 4 refuses larger messages by default (``max_message_size``); 3.x takes up to 128 MiB.
 DEFAULT_MAX_BODY = 16 * 1024 * 1024
 MAX_BODY_BEFORE_4 = 128 * 1024 * 1024
+#: No RabbitMQ can be told to take larger ones. For copies of what the broker has taken already, no other limit is
+#: right.
+MAX_BODY_EVER = 512 * 1024 * 1024
 
 
 def new_message_id() -> str:
@@ -113,6 +118,13 @@ class Message:
 
     body: bytes
     properties: Properties = Properties()  # noqa: RUF009 - immutable
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, bytes):
+            kind = type(self.body).__name__
+            raise MessageError(
+                f"the body of a Message is bytes, not {kind}; Message.of(...) makes bytes of other values"
+            )
 
     @classmethod
     def of(

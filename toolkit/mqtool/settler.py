@@ -10,8 +10,7 @@ from mqtool import names, routing, story
 from mqtool.amqp.channels import ConsumeChannel
 from mqtool.backoff import Backoff
 from mqtool.errors import Busy, ChannelLost, MessageError, MqtoolError, Unroutable
-from mqtool.memory import COPY
-from mqtool.message import Incoming, Message, new_message_id
+from mqtool.message import COPY, Incoming, Message, new_message_id
 from mqtool.publisher import Publisher
 from mqtool.routing import Route
 from mqtool.settlement import Ack, Later, Park, Requeue, Settlement
@@ -89,7 +88,9 @@ class Settler:
             try:
                 await self._publisher.send(route, copy)
             except MessageError as error:
-                return self._reject(channel, incoming, str(error))
+                if not story.has_traceback(copy):
+                    return self._reject(channel, incoming, str(error))
+                copy = story.without_traceback(copy)  # headers must fit into one frame
             except MqtoolError as error:
                 attempt += 1
                 wait = _AGAIN.delay(attempt)

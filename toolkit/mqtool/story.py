@@ -63,6 +63,21 @@ def _text(error: BaseException) -> str:
         return f"<{type(broken).__name__} while asking for the message>"
 
 
+def has_traceback(copy: Message) -> bool:
+    """Whether the story holds a traceback, the one part of it that can be left out."""
+    return '"traceback"' in str(copy.properties.headers.get(headers.ERROR, ""))
+
+
+def without_traceback(copy: Message) -> Message:
+    """The copy with the error's type and message only, for senders whose own headers nearly fill a frame."""
+    error = json.loads(copy.properties.headers[headers.ERROR])
+    shorter = {
+        **copy.properties.headers,
+        headers.ERROR: json.dumps({"type": error["type"], "message": error["message"]}),
+    }
+    return Message(copy.body, copy.properties._replace(headers=shorter))
+
+
 def _failure(incoming: Incoming, error: BaseException, now: datetime) -> dict[str, Any]:
     stamp = now.astimezone(UTC).isoformat(timespec="milliseconds")
     first = incoming.header(headers.FIRST_FAILED_AT)

@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from mqtool.backoff import Backoff
 from mqtool.consumer import Consumer
 from mqtool.errors import BrokerError, ConfigurationError, NotFound, Unavailable
 from mqtool.handler import Handler, HandlerFunction, make_handler
+from mqtool.message import MAX_BODY_EVER
 from mqtool.publisher import Publisher
 from mqtool.settings import Settings
 from mqtool.settler import Settler
@@ -161,8 +163,10 @@ class Worker:
         """
         try:
             asyncio.run(self._run_with_signals(limit, idle_exit))
-        finally:
-            _leave_stuck_threads()
+        except Exception as error:
+            _leave_stuck_threads(1, f"the worker ends: {error}")
+            raise
+        _leave_stuck_threads(0, "the worker ends")
 
     async def _run_with_signals(self, limit: int | None, idle_exit: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -216,7 +220,7 @@ class Worker:
         self._running, self._loop = True, asyncio.get_running_loop()
         concurrency = sum(h.concurrency for h in self._handlers.values() if not h.is_async)
         threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix=_THREADS)
-        publisher = Publisher(self._settings, name=f"{self._name} (retries)")
+        publisher = Publisher(self._settings, max_body=MAX_BODY_EVER, name=f"{self._name} (retries)")
         self._consumers = [self._consumer(handler, publisher, threads) for handler in self._handlers.values()]
         idle = asyncio.create_task(self._watch_idle(idle_exit))
         try:
@@ -404,7 +408,7 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
             task.exception()
 
 
-def _leave_stuck_threads() -> None:
+def _leave_stuck_threads(code: int, why: str) -> None:
     """Do not let the interpreter wait for handlers that were given up: their messages are back in the queue."""
     deadline = time.monotonic() + _THREADS_END_WITHIN
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
@@ -412,6 +416,8 @@ def _leave_stuck_threads() -> None:
         thread.join(max(deadline - time.monotonic(), 0))
     stuck = sum(thread.is_alive() for thread in threads)
     if stuck:
-        log.warning("%d handlers still run in threads; leaving without them", stuck)
+        log.warning("%s; %d handlers still run in threads, leaving without them", why, stuck)
         logging.shutdown()
-        os._exit(1)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)

@@ -162,7 +162,6 @@ class BlockingLink(Generic[T]):
     # -- opening
     def _connected(self, connection: Any) -> None:
         self._frame_max = connection.params.frame_max or _DEFAULT_FRAME_MAX
-        self._mux.frame_max = max(self._frame_max, 4096)
         self._inspector.connection = connection
         self._open_channel()
 

@@ -61,7 +61,6 @@ class Link:
         self._connection = connection
         self._transport = transport
         transport.mux.on_blocked = self._set_blocked
-        transport.mux.frame_max = max(connection.connection_tune.frame_max or 0, 4096)
         transport.protocol.on_lost = self._set_lost
         connection.closing.add_done_callback(self._library_closed)
 
