@@ -23,6 +23,9 @@ from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapte
 
 from mqtool.amqp import wire
 from mqtool.amqp.mux import Mux
+from mqtool.amqp.quiet import keep_quiet
+
+keep_quiet("pika")
 
 #: pika copies what is left of a piece whenever the socket has taken a part of it, so no piece may be very large.
 _PIECE = 128 * 1024

@@ -20,6 +20,7 @@ from aiormq.abc import AbstractChannel
 
 from mqtool.amqp.channels import ConsumeChannel, DeclareChannel, PublishChannel
 from mqtool.amqp.foreign import reply_text, translate, translated
+from mqtool.amqp.quiet import keep_quiet
 from mqtool.amqp.tls import ssl_context
 from mqtool.amqp.transport import MuxTransport
 from mqtool.errors import AccessRefused, BrokerError, ChannelLost, Unavailable
@@ -27,11 +28,7 @@ from mqtool.settings import BrokerUrl, Settings
 
 log = logging.getLogger("mqtool.amqp")
 
-# aiormq logs every lost connection with a traceback, beside the one line of ours that says the same. Whoever wants its
-# words sets a level on its loggers.
-for _theirs in map(logging.getLogger, ("aiormq.connection", "aiormq.channel")):
-    if _theirs.level == logging.NOTSET:
-        _theirs.setLevel(logging.CRITICAL)
+keep_quiet("aiormq.connection", "aiormq.channel")
 
 #: How long a graceful close may take, in seconds.
 CLOSE_TIMEOUT = 5.0
