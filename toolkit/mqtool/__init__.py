@@ -91,13 +91,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'mqtool' has no attribute {name!r}")
-    value = getattr(import_module(f"mqtool.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker that saw it would take every misspelt name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'mqtool' has no attribute {name!r}")
+        value = getattr(import_module(f"mqtool.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
