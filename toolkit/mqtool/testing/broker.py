@@ -144,14 +144,8 @@ class Broker:
         return {"disk" if alarm["resource"].startswith("disk") else "memory" for alarm in found}
 
     def healthy(self) -> bool:
-        """Whether AMQP answers and every virtual host is up."""
-        if not answers(self._address.host, self._address.port):
-            return False
-        try:
-            self.request("GET", "health/checks/virtual-hosts")
-        except BrokerError:
-            return False
-        return True
+        """Whether AMQP and the management API answer."""
+        return answers(self._address.host, self._address.port) and self._accepts("overview")
 
     def recover(self) -> None:
         """Undo what a test may have left: afterwards the broker answers, without alarms that a test raised."""
@@ -167,6 +161,13 @@ class Broker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _accepts(self, path: str) -> bool:
+        try:
+            self.request("GET", path)
+        except BrokerError:
+            return False
+        return True
 
     def _send(
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
@@ -269,6 +270,10 @@ class BrokerProcess(Broker, ABC):
         if self._paused:
             self._thaw()
             self._paused = False
+
+    def healthy(self) -> bool:
+        """Whether AMQP and the management API answer, and every virtual host is up."""
+        return super().healthy() and self._accepts("health/checks/virtual-hosts")
 
     def recover(self) -> None:
         """Afterwards the broker runs, is not paused, and has no alarm that a test raised."""

@@ -54,7 +54,8 @@ def mqtool_broker(request: pytest.FixtureRequest) -> Broker:
     try:
         return request.config.stash[_POOL].get(getattr(request, "param", None) or choose_broker())
     except MqtoolError as error:
-        pytest.fail(str(error), pytrace=False)
+        why = str(error)
+    pytest.fail(why, pytrace=False)  # outside of the handler, or pytest would show both
 
 
 @pytest.fixture
