@@ -188,5 +188,7 @@ def values() -> None:
     assert_type(Backoff(attempts=None).delay(1), float)
     assert_type(Backoff().attempts, int | None)
     Message("text")  # type: ignore[arg-type]
+    Message.of(b"x", prioriti=3)  # type: ignore[call-arg]
+    Message.of(b"x", priority="high")  # type: ignore[arg-type]
     Backoff().attempts = 3  # type: ignore[misc]
     mqtool.Publischer  # type: ignore[attr-defined]  # noqa: B018
