@@ -16,7 +16,7 @@ import pika.exceptions
 import pytest
 
 from mqtool.errors import BrokerError, Unavailable
-from mqtool.testing import Broker, BrokerProcess, ExternalBroker, NativeBroker, VirtualHost
+from mqtool.testing import Broker, BrokerProcess, ContainerBroker, ExternalBroker, NativeBroker, VirtualHost
 from mqtool.testing.broker import Resource, wait_until
 from mqtool.testing.native import find_server
 
@@ -246,6 +246,47 @@ class TestNative:
             run.kill()
         wait_until(lambda: not any(alive(process) for process in processes), "the broker and its guard to end")
         wait_until(lambda: not Path(folder).exists(), "the folder to be deleted")
+
+
+class TestContainer:
+    """What only a container of our own can show."""
+
+    @pytest.fixture
+    def image(self, broker: Broker) -> str:
+        if not isinstance(broker, ContainerBroker):
+            pytest.skip(f"broker {broker.name} is not a container")
+        return broker.image
+
+    def test_it_is_closed_without_a_trace(self, image: str) -> None:
+        with ContainerBroker(image) as mine:
+            identity = mine.container_id
+            assert container_exists(identity)
+        assert not container_exists(identity)
+        assert not mine.healthy()
+        assert not mine.alive()
+        mine.close()  # closed already: nothing happens
+
+    def test_it_ends_with_a_test_run_that_is_killed(self, image: str) -> None:
+        program = f"from mqtool.testing import ContainerBroker as C; print(C({image!r}).start().container_id); input()"
+        with subprocess.Popen(
+            [sys.executable, "-u", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as run:
+            assert run.stdout is not None
+            identity = run.stdout.readline().strip()
+            assert container_exists(identity)
+            run.kill()
+        wait_until(lambda: not container_exists(identity), "the container to be removed")
+
+    def test_an_image_that_cannot_be_had_says_so(self, image: str) -> None:
+        mine = ContainerBroker("mqtool-no-such-image:0")
+        with pytest.raises(Unavailable, match=r"Docker cannot start image mqtool-no-such-image:0 .*MQTOOL_TEST_IMAGE"):
+            mine.start()
+        mine.close()
+
+
+def container_exists(identity: str) -> bool:
+    shown = subprocess.run(["docker", "inspect", identity], capture_output=True, check=False)
+    return shown.returncode == 0
 
 
 def test_an_external_broker_is_used_as_it_is(broker: Broker, vhost: VirtualHost) -> None:

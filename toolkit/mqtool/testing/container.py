@@ -73,6 +73,16 @@ class ContainerBroker(BrokerProcess):
         self._created = False
         self._guard = Guard()
 
+    @property
+    def container_id(self) -> str:
+        """Docker's id of the container.
+
+        :raises Unavailable: it was not started, or is closed.
+        """
+        if not self._created:
+            raise Unavailable(f"broker {self.name} has no container; start() it first")
+        return self._container.get_container_id()
+
     def alive(self) -> bool:
         if not self._created:
             return False
@@ -95,8 +105,9 @@ class ContainerBroker(BrokerProcess):
     def close(self) -> None:
         """Remove the container with its data."""
         super().close()
-        self._container.stop()
-        self._created = False
+        if self._created:
+            self._container.stop()
+            self._created = False
         for lease in self._leases.values():
             lease.release()
         self._guard.dismiss()
@@ -107,7 +118,7 @@ class ContainerBroker(BrokerProcess):
             return
         self._start_new()
         self._created = True
-        self._guard.protect(containers=[self._container.get_container_id()])
+        self._guard.protect(containers=[self.container_id])
 
     def _start_new(self) -> None:
         docker_errors = import_module("docker.errors")
