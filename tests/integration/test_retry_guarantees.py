@@ -214,6 +214,18 @@ async def test_two_thousand_random_delays_none_early_none_lost(vhost, apply_text
     assert percentile(late, 0.99) < LATE
 
 
+@pytest.mark.parametrize("kind", TYPES)
+async def test_a_delay_is_rounded_up_never_down(vhost, apply_text, until, kind):
+    """Alone, so that nothing else makes it late: just under two units of the lanes, it waits for both."""
+    await apply_text(f"queues: {{emails: {{max-length: 1, type: {kind}}}}}\n")
+    async with Publisher(vhost.url) as publisher, consuming(vhost.url, "emails.return") as got:
+        for n in range(5):
+            earliest = time.time() + 0.19
+            await publisher.publish("emails", b"", delay=0.19)
+            await until(lambda n=n: len(got) == n + 1)
+            assert got[-1][1] >= earliest
+
+
 async def test_delayed_messages_go_to_their_queue_only(vhost, apply_text, until):
     """Dots, stars and hashes would be words and wildcards of the topic key that leads through the lanes."""
     names = ["orders", "eu.orders", "orders.eu", "eu", "eu.orders.eu", "#", "#.orders", "orders.#", "a b", "."]
