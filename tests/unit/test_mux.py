@@ -314,7 +314,7 @@ def test_what_came_whole_before_the_damage_is_not_taken_back() -> None:
 
 @PIECES
 @pytest.mark.parametrize("channel", [1, FOREIGN])
-def test_the_agreed_frame_size_is_held(channel: int, pieces: Callable[[bytes], list[bytes]]) -> None:
+def test_the_largest_frame_is_held(channel: int, pieces: Callable[[bytes], list[bytes]]) -> None:
     for size, corrupt in ((4096, 0), (4097, 1)):
         desk = Desk()
         desk.mux.frame_max = 4096

@@ -153,7 +153,7 @@ def properties(props: Properties) -> bytes:
     """
     plain = _plain(props)
     kind, mode, message_id, timestamp = plain
-    if None not in plain and type(kind) is str and not props.headers and _nothing_else(props):
+    if None not in plain and type(kind) is str and type(mode) is int and not props.headers and _nothing_else(props):
         return _plain_head(kind, props.content_encoding, mode) + _text(message_id, "message_id") + _unsigned(timestamp)
     flags = 0
     parts = [b""]
@@ -179,12 +179,13 @@ def properties(props: Properties) -> bytes:
 
 
 _NONE_3, _NONE_4 = (None,) * 3, (None,) * 4
+_TEXT_OR_NONE = (str, type(None))
 #: What most messages have, and nothing else: content type, delivery mode, message id, timestamp.
 _plain = itemgetter(0, 3, 8, 9)
 
 
 def _nothing_else(props: Properties) -> bool:
-    return props[4:8] == _NONE_4 and props[10:] == _NONE_3
+    return props[4:8] == _NONE_4 and props[10:] == _NONE_3 and type(props.content_encoding) in _TEXT_OR_NONE
 
 
 @lru_cache(maxsize=256)
@@ -233,7 +234,7 @@ def _octet(value: int, name: str) -> bytes:
 
 
 def _delivery_mode(value: int) -> bytes:
-    if isinstance(value, bool) or value not in (1, 2):
+    if isinstance(value, bool) or not isinstance(value, int) or value not in (1, 2):
         raise MessageError(f"the delivery_mode is 2 (on disk) or 1 (in memory), not {value!r}")
     return bytes([value])
 
