@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mqtool import ConfigurationError, Publisher, Worker
-from mqtool.testing import VirtualHost
+from mqtool.testing import FaultProxy, VirtualHost
 from mqtool.topology import loads
 
 EMAILS = "queues: {emails: {max-length: 1000}}\n"
@@ -109,3 +109,25 @@ async def test_the_virtual_host_of_the_topology_file_is_the_one_consumed(vhost, 
     worker.handler("emails")(lambda body: seen.append(body))
     await asyncio.wait_for(worker.serve(limit=1), 20)
     assert len(seen) == 1
+
+
+async def test_stop_while_the_worker_still_subscribes_lets_what_runs_finish_and_ack(vhost, apply_text):
+    await apply_text(EMAILS)
+    await publish(vhost, 1)
+    done = []
+    with FaultProxy(vhost.broker.host, vhost.broker.port) as proxy:
+        worker = Worker(proxy.url(vhost.url), grace=20)
+
+        @worker.handler("emails")
+        async def handle(body: bytes) -> None:
+            await asyncio.sleep(0.1)
+            worker.stop()  # the return lane is not subscribed yet: the answer to that takes 0.3 s
+            await asyncio.sleep(1)
+            done.append(body)
+
+        proxy.delay(0.3, "to_client")
+        await asyncio.wait_for(worker.serve(), 20)
+    after = Worker(vhost.url)
+    after.handler("emails")(lambda body: done.append(body))
+    await asyncio.wait_for(after.serve(idle_exit=1), 20)
+    assert done == [b"0"], "done once, and acked"

@@ -280,15 +280,22 @@ class Worker:
                 await self._link.close()
 
     async def _start(self, publisher: Publisher) -> None:
-        """Connect and subscribe; given up when the worker is told to stop meanwhile."""
+        """Connect and subscribe; given up when the worker is told to stop meanwhile.
+
+        Once connected it has the grace period to finish, as handlers may run already: a subscription that is broken off
+        half-way would close the channel that their acks need.
+        """
         starting = asyncio.create_task(self._subscribe_all(publisher))
         stopped = asyncio.create_task(self._stop.wait())
+        hard = asyncio.create_task(self._hard.wait())
         try:
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if self._link is not None:
+                await asyncio.wait((starting, hard), timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
         finally:
-            await _cancel([starting, stopped])
+            await _cancel([starting, stopped, hard])
 
     async def _subscribe_all(self, publisher: Publisher) -> None:
         link = await self._connect()
