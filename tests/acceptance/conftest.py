@@ -205,18 +205,13 @@ def depth(broker: Broker, shared: VirtualHost) -> Callable[[str], int]:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    """Wait for a condition with a deadline."""
+    """Wait until something looked at is as it should be; fails with what was seen last."""
 
-    def wait(condition: Callable[[], object], timeout: float = 20) -> None:
+    def wait(look: Callable[[], object], wanted: object = True, timeout: float = 20) -> None:
         deadline = time.monotonic() + timeout
-        while not (seen := condition()):
+        while (seen := look()) != wanted:
             if time.monotonic() > deadline:
-                pytest.fail(f"not within {timeout} s (last seen: {seen!r})")
+                pytest.fail(f"not {wanted!r} within {timeout} s, but {seen!r}")
             time.sleep(0.05)
 
     return wait
-
-
-def messages(output: str | bytes) -> list[dict[str, Any]]:
-    """The lines that ``consume`` has printed."""
-    return [json.loads(line) for line in output.splitlines()]

@@ -122,10 +122,10 @@ def test_no_permission(mqtool, shared, broker, queue, tmp_path):
     limited = {"MQTOOL_URL": url(shared, user=user, password="limited-secret")}
     (tmp_path / "t.yml").write_text("mqtool: 1\nqueues: {brand-new: {max-length: 1}}\n")
     try:
-        for arguments in (
-            ("publish", name, "x"), ("consume", name), ("apply", "t.yml"),
-            ("dlq", "list", name), ("dlq", "purge", name, "--yes"),
-        ):  # fmt: skip
+        commands = [("publish", name, "x"), ("consume", name), ("apply", "t.yml")]
+        if broker.release >= (4, 0):  # before, anybody may look how many there are, and there are none
+            commands += [("dlq", "list", name), ("dlq", "purge", name, "--yes")]
+        for arguments in commands:
             done = mqtool(*arguments, **limited, MQTOOL_MANAGEMENT_URL="")
             assert done.returncode == 77, (arguments, done.stderr)
             assert "limited-secret" not in done.stderr

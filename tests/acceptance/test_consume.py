@@ -57,7 +57,7 @@ def test_limit_takes_not_one_more(mqtool, queue, publish, depth, until):
         publish(name, str(n))
     done = mqtool("consume", name, "--limit", "2")
     assert [message["body"] for message in printed(done.stdout)] == ["0", "1"]
-    until(lambda: depth(name) == 3)
+    until(lambda: depth(name), 3)
     rest = printed(mqtool("consume", name, "--idle-exit", "1s").stdout)
     assert [(message["body"], message["attempt"]) for message in rest] == [("2", 1), ("3", 1), ("4", 1)]
 
@@ -73,7 +73,7 @@ def test_a_message_that_cannot_be_written_is_not_acked(mqtool, queue, publish, d
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     assert b"mqtool: the output cannot be written: No space left on device" in said
-    until(lambda: depth(name) == 1)
+    until(lambda: depth(name), 1)
     assert printed(mqtool("consume", name, "--limit", "1").stdout)[0]["attempt"] == 1
 
 
@@ -91,7 +91,7 @@ def test_a_reader_that_goes_away_ends_it_and_loses_nothing(mqtool, queue, publis
     assert process.wait(30) == 141  # though nothing came that it could have noticed by
     assert process.communicate()[1] == b""
     publish(name, "2")
-    until(lambda: depth(name) == 1)
+    until(lambda: depth(name), 1)
 
 
 def test_kill_9_with_messages_in_hand_loses_none(mqtool, queue, publish, depth, until):
@@ -189,7 +189,7 @@ def test_sigterm_lets_the_command_finish_and_gives_back_the_rest(mqtool, queue, 
     process.until_said("begun")
     process.signal(signal.SIGTERM)
     process.until_said("stopping")
-    until(lambda: depth(name) == 2)
+    process.until(lambda: depth(name) == 2)
     assert process.popen.poll() is None
     (mqtool.folder / "go").touch()
     assert process.end() == 0
@@ -206,7 +206,7 @@ def test_the_grace_ends_and_the_command_is_killed_with_all_that_it_started(mqtoo
     process.signal(signal.SIGTERM)
     assert process.end() == 0
     until(lambda: not alive(child) and not alive(shell))
-    until(lambda: depth(name) == 1)
+    until(lambda: depth(name), 1)
 
 
 def test_a_second_sigterm_stops_at_once(mqtool, queue, publish, depth, until):
@@ -219,7 +219,7 @@ def test_a_second_sigterm_stops_at_once(mqtool, queue, publish, depth, until):
     process.signal(signal.SIGTERM)
     process.end(timeout=10)
     until(lambda: not alive(int(process.out)))
-    until(lambda: depth(name) == 1)
+    until(lambda: depth(name), 1)
 
 
 def alive(pid: int) -> bool:
