@@ -68,7 +68,9 @@ def mqtool_vhost(mqtool_broker: Broker, request: pytest.FixtureRequest) -> Itera
     name = f"test-{readable}-{secrets.token_hex(3)}"
     mqtool_broker.recover()
     try:
-        yield mqtool_broker.create_vhost(name)
+        vhost = mqtool_broker.create_vhost(name)
+        mqtool_broker.mend_quorum_queues(name)
+        yield vhost
     finally:
         mqtool_broker.recover()
         mqtool_broker.delete_vhost(name)
