@@ -96,7 +96,8 @@ def consume(
 ) -> None:
     """Work off a queue: print messages, run a command, or a worker."""
     session = session_of(context)
-    session.log_to_stderr(warnings=True)
+    session.patient = True
+    session.log_to_stderr()
     if queue or ":" not in target:
         if reload:
             raise typer.BadParameter("--reload goes with an app, package.module:worker")

@@ -96,6 +96,7 @@ def publish(
     from mqtool.routing import to_queue
 
     session = session_of(context)
+    session.patient = retry
     _check(body, file, lines, message_id, rejects)
     to_queue(queue, delay, at)  # says what is wrong with them before anything is read or tried
     way = _Way(queue, delay, at, parameters.positive_duration(timeout), retry, window)

@@ -28,6 +28,7 @@ class Session:
 
     :ivar debug: tracebacks and everything that the library logs.
     :ivar verbose: what the library logs about its normal work.
+    :ivar patient: what is in the way is waited for, so its warnings are shown.
     """
 
     url: str | None = None
@@ -35,6 +36,7 @@ class Session:
     output: Format = Format.TABLE
     debug: bool = False
     verbose: bool = False
+    patient: bool = False
 
     @property
     def json(self) -> bool:
@@ -57,8 +59,8 @@ class Session:
         self.log_to_stderr()
         return asyncio.run(work)
 
-    def log_to_stderr(self, warnings: bool = False) -> None:
-        """Show what the library logs: errors, or more with ``warnings``, ``--verbose`` or ``--debug``.
+    def log_to_stderr(self) -> None:
+        """Show what the library logs: errors, or more with ``patient``, ``--verbose`` or ``--debug``.
 
         The client libraries' own logs are for debugging only: what matters of them the library says in its words.
         """
@@ -66,7 +68,7 @@ class Session:
 
         from mqtool_cli.logs import StderrHandler
 
-        level = logging.WARNING if warnings else logging.ERROR
+        level = logging.WARNING if self.patient else logging.ERROR
         if self.debug or self.verbose:
             level = logging.DEBUG if self.debug else logging.INFO
         root = logging.getLogger()

@@ -52,7 +52,9 @@ def apply(
 ) -> None:
     """Make the broker match a topology file. The second time nothing changes."""
     session = session_of(context)
-    layout, report = session.run(_apply(session.settings(), _load(file), dry_run))
+    settings, topology = session.settings(), _load(file)
+    with output.progress(f"apply {file}", None):
+        layout, report = session.run(_apply(settings, topology, dry_run))
     _warn(layout.warnings)
     if session.json:
         output.json_value(_report_data(report, layout))

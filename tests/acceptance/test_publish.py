@@ -85,6 +85,14 @@ def test_retry_waits_until_there_is_room(mqtool, queue):
     assert bodies[-1] == "late"
 
 
+def test_retry_says_what_it_waits_for(offline):
+    waiting = offline.start("publish", "q", "x", "--retry", "--timeout", "100ms")
+    waiting.until_said("mqtool: cannot publish: connect to amqp://guest:***@127.0.0.1:1/")
+    waiting.signal(signal.SIGINT)
+    assert waiting.end() == 130
+    assert b"Traceback" not in waiting.err
+
+
 def test_lines_are_counted_and_refused_ones_kept_byte_for_byte(mqtool, queue, tmp_path):
     name = queue("max-length: 10")
     lines = [b"%d \xff\xe9\r\n" % n for n in range(60)]

@@ -11,7 +11,7 @@ from mqtool_cli.development.state import Running
 
 DEFAULT_IMAGE = "rabbitmq:4-management"
 _PORTS = {"5672/tcp": 5672, "15672/tcp": 15672}
-_QUICK, _PULL = 30, 900
+_QUICK, _START, _PULL = 30, 120, 900
 
 
 def answers() -> bool:
@@ -26,19 +26,23 @@ def obtain(image: str) -> bool:
     return _docker("pull", "--quiet", image, timeout=_PULL) is not None
 
 
-def start(image: str) -> Running:
+def start(image: str, label: str) -> Running:
     """Start a container, with ports on loopback only.
 
+    :param label: marks it as ours; what is left of an earlier one with the same label is removed.
     :raises Unavailable: Docker refuses.
     """
+    mark = f"mqtool.broker={label}"
+    for left in (_docker("ps", "--all", "--quiet", "--filter", f"label={mark}") or "").split():
+        remove(left)
     leases = {port: PortLease(preferred) for port, preferred in _PORTS.items()}
     published = [f"--publish=127.0.0.1:{lease.number}:{port}" for port, lease in leases.items()]
     try:
         done = subprocess.run(
-            ["docker", "run", "--detach", "--label=mqtool.broker", *published, image],
+            ["docker", "run", "--detach", f"--label={mark}", *published, image],
             capture_output=True,
             text=True,
-            timeout=_QUICK,
+            timeout=_START,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

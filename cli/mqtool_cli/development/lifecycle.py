@@ -92,7 +92,7 @@ def _start_container(state: State, image: str | None, say: Callable[[str], objec
     if not docker.obtain(name):
         return None
     say(f"starting {name} in Docker")
-    running = docker.start(name)
+    running = docker.start(name, str(state.folder))
     state.write(running)
     try:
         _wait_until_ready(running)
@@ -126,7 +126,7 @@ def _start_native(state: State, say: Callable[[str], object]) -> Running:
         )
     try:
         while (running := state.read()) is None:
-            if keeper.poll() is not None:
+            if keeper.poll() is not None and not state.has_keeper():
                 said = state.keeper_log.read_text(errors="replace").strip()
                 raise Unavailable(f"the broker did not become ready: {said or 'its keeper ended'}")
             time.sleep(0.05)
