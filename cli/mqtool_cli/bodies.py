@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from mqtool.errors import ConfigurationError
+from mqtool.errors import ConfigurationError, MessageError
+from mqtool.message import MAX_BODY_BEFORE_4
 from mqtool_cli import output
 
+#: No broker takes a longer message.
+LONGEST = MAX_BODY_BEFORE_4
 JSON, TEXT, BINARY = "application/json", "text/plain", "application/octet-stream"
 
 
@@ -19,7 +22,7 @@ def open_source(body: str | None, file: Path | None) -> BinaryIO:
     """
     if file is not None:
         try:
-            return file.open("rb", buffering=0)
+            return file.open("rb")
         except OSError as error:
             raise ConfigurationError(f"{file} cannot be read: {error.strerror}; give the path of a file") from None
     if body is None and output.on_terminal(sys.stdin):
@@ -31,14 +34,21 @@ def read_body(body: str | None, file: Path | None) -> bytes:
     """One body: the argument itself, or all of the source.
 
     :raises ConfigurationError: as :func:`open_source`.
+    :raises MessageError: it has no end, or is longer than any message can be.
     """
     if body not in (None, "-") and file is None:
         return str(body).encode("utf-8", "surrogateescape")
     with open_source(body, file) as source:
         try:
-            return source.read()
+            data = source.read(LONGEST + 1)
         except OSError as error:
             raise ConfigurationError(f"the body cannot be read: {error.strerror}; give a file or text") from None
+    if len(data) > LONGEST:
+        raise MessageError(
+            f"the body is longer than any message can be ({LONGEST:,} bytes): "
+            "store the data elsewhere and send a reference to it"
+        )
+    return data
 
 
 def content_type_of(body: bytes) -> str:

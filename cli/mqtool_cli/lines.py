@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from mqtool.errors import Busy, ConfigurationError, MessageError, MqtoolError, Unconfirmed
-from mqtool.message import MAX_BODY_BEFORE_4
 from mqtool.outcome import Receipt
 from mqtool_cli import output
+from mqtool_cli.bodies import LONGEST
 from mqtool_cli.exits import Code, code_of
 
 _CHUNK = 256 * 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: No broker takes a longer message.
-_LONGEST = MAX_BODY_BEFORE_4
 
 
 @dataclass
@@ -114,8 +112,8 @@ class Source:
                 if self._take(line, b"\n"):
                     yield line
             parts.append(rest)
-            if sum(map(len, parts)) > _LONGEST:
-                text = f"line {self._tally.read + 1} is longer than any message can be ({_LONGEST:,} bytes)"
+            if sum(map(len, parts)) > LONGEST:
+                text = f"line {self._tally.read + 1} is longer than any message can be ({LONGEST:,} bytes)"
                 self._tally.stopped_by = MessageError(f"{text}: is this one message a line?")
                 return
         line = b"".join(parts)

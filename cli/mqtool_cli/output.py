@@ -12,8 +12,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
-from mqtool.errors import MqtoolError, TopologyError
+from mqtool.errors import MqtoolError
 from mqtool_cli.exits import Code, ReaderGone, code_of
+
+#: What errors of the library know besides their message.
+_DETAILS = ("queue", "reason", "retry_after", "message_id")
+_LISTS = {
+    "problems": ("message", "file", "line", "column"),
+    "mismatches": ("kind", "name", "argument", "on_broker", "in_file"),
+}
 
 #: Called with how much has been done so far.
 Advance = Callable[[int], None]
@@ -58,12 +65,10 @@ def _described(problem: BaseException | str, code: Code) -> dict[str, Any]:
     described = {"type": type(problem).__name__, "message": str(problem), "exit_code": int(code)}
     if isinstance(problem, str):
         return described | {"type": "UsageError" if code is Code.USAGE else "Error"}
-    if isinstance(problem, TopologyError):
-        fields = ("message", "file", "line", "column")
-        return described | {"problems": [{name: getattr(each, name) for name in fields} for each in problem.problems]}
-    for name in ("queue", "reason", "retry_after", "message_id"):
-        if hasattr(problem, name):
-            described[name] = getattr(problem, name)
+    described |= {name: getattr(problem, name) for name in _DETAILS if hasattr(problem, name)}
+    for several, fields in _LISTS.items():
+        if hasattr(problem, several):
+            described[several] = [{name: getattr(each, name) for name in fields} for each in getattr(problem, several)]
     return described
 
 

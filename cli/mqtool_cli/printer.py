@@ -122,6 +122,7 @@ class Printer:
         if self.failure is None:
             self.failure = error
             self._stop()
+            self._stop()  # at once: what could not be printed goes back as it was
 
     async def __call__(self, delivery: Delivery) -> None:
         """Print one message; returns (so that it is acked) when it has been written."""
@@ -129,12 +130,4 @@ class Printer:
             await self._writer.write(json_line(delivery))
         except OSError as error:
             self._fail(error)
-            await _leave_unsettled()
-
-
-async def _leave_unsettled() -> None:
-    """End this handler without an outcome: nothing failed but the printing, so the message goes back as it was."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.cancel()
-    await asyncio.Event().wait()
+            await asyncio.Event().wait()  # no outcome: nothing failed but the printing; the stop ends this

@@ -58,6 +58,8 @@ def test_an_argument_changed_by_hand_is_named_and_nothing_is_touched(alone, file
     assert names(broker, vhost) == {"emails"}
     problem = json.loads(alone("--output", "json", "apply", file).stderr)["error"]
     assert problem["exit_code"] == 4
+    wrong = {"kind": "queue", "name": "emails", "argument": "x-max-length", "on_broker": 5, "in_file": 10}
+    assert wrong in problem["mismatches"]
 
 
 def test_what_is_only_observed_is_reported_and_left_alone(mqtool, tmp_path, broker, shared):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,7 +15,7 @@ from mqtool.errors import Busy, MessageError, Unavailable, Unconfirmed
 from mqtool.message import Incoming, Properties
 from mqtool.outcome import Receipt
 from mqtool_cli import output, parameters
-from mqtool_cli.bodies import content_type_of
+from mqtool_cli.bodies import content_type_of, read_body
 from mqtool_cli.exits import Code
 from mqtool_cli.letters import since
 from mqtool_cli.lines import Source, Tally, keep_account
@@ -57,6 +58,12 @@ def test_headers_keep_everything_behind_the_first_equals_sign():
 )
 def test_content_types_by_the_looks(body, kind):
     assert content_type_of(body) == kind
+
+
+def test_a_body_without_end_is_not_read_for_ever(monkeypatch):
+    monkeypatch.setattr("mqtool_cli.bodies.LONGEST", 1_000_000)
+    with pytest.raises(MessageError, match="longer than any message can be"):
+        read_body(None, Path("/dev/zero"))
 
 
 # -- what is shown
@@ -167,7 +174,7 @@ def test_the_code_that_says_it_best(outcomes, code):
 
 
 def test_a_line_that_no_broker_takes_ends_it(monkeypatch):
-    monkeypatch.setattr("mqtool_cli.lines._LONGEST", 1000)
+    monkeypatch.setattr("mqtool_cli.lines.LONGEST", 1000)
     tally, sent, _ = account(b"1\n" + b"x" * 2000, [YES])
     assert sent == [b"1"]
     assert tally.code == Code.INVALID
