@@ -122,7 +122,6 @@ class Printer:
         if self.failure is None:
             self.failure = error
             self._stop()
-            self._stop()  # at once: what could not be printed goes back as it was
 
     async def __call__(self, delivery: Delivery) -> None:
         """Print one message; returns (so that it is acked) when it has been written."""
@@ -130,4 +129,5 @@ class Printer:
             await self._writer.write(json_line(delivery))
         except OSError as error:
             self._fail(error)
+            self._stop()  # a second time, at once: what could not be printed goes back as it was
             await asyncio.Event().wait()  # no outcome: nothing failed but the printing; the stop ends this
