@@ -75,6 +75,16 @@ class _Written(NamedTuple):
     at: float
 
 
+_Retries = dict[Pending, asyncio.Task[Receipt | MqtoolError]]
+
+
+def _failed(written: _Written) -> bool:
+    verdict = written.verdict
+    if not verdict.done() or verdict.cancelled():
+        return False
+    return verdict.exception() is not None or verdict.result() is not Verdict.ACCEPTED
+
+
 class Publisher:
     """Publishes with confirms.
 
@@ -220,27 +230,46 @@ class Publisher:
         :param retry: as for :meth:`publish`; other messages may overtake the one that is tried again.
         """
         pending: deque[_Written] = deque()
-        async for body in _iterate(bodies):
-            try:
-                route = to_queue(queue, delay, at)
-                message = with_due(Message.of(body, headers=headers), route)
-                written = self._write_now(route, message)
-                while written is None and pending:
-                    yield await self._outcome(pending.popleft(), timeout, retry)
+        again: _Retries = {}
+        try:
+            async for body in _iterate(bodies):
+                try:
+                    route = to_queue(queue, delay, at)
+                    message = with_due(Message.of(body, headers=headers), route)
                     written = self._write_now(route, message)
-            except MessageError as error:
-                while pending:
-                    yield await self._outcome(pending.popleft(), timeout, retry)
-                yield error
-                continue
-            if written is None:
-                yield await self._caught(route, message, timeout, retry)
-                continue
-            pending.append(written)
-            while len(pending) >= self._width or (pending and pending[0].verdict.done()):
-                yield await self._outcome(pending.popleft(), timeout, retry)
-        while pending:
-            yield await self._outcome(pending.popleft(), timeout, retry)
+                    while written is None and pending:
+                        yield await self._oldest(pending, again, timeout, retry)
+                        written = self._write_now(route, message)
+                except MessageError as error:
+                    while pending:
+                        yield await self._oldest(pending, again, timeout, retry)
+                    yield error
+                    continue
+                if written is None:
+                    yield await self._caught(route, message, timeout, retry)
+                    continue
+                pending.append(written)
+                while len(pending) >= self._width or (pending and pending[0].verdict.done()):
+                    yield await self._oldest(pending, again, timeout, retry)
+            while pending:
+                yield await self._oldest(pending, again, timeout, retry)
+        finally:
+            for task in again.values():
+                task.cancel()
+
+    async def _oldest(
+        self, pending: deque[_Written], again: _Retries, timeout: float | None, retry: Backoff | None
+    ) -> Receipt | MqtoolError:
+        """What became of the oldest. Where it failed, all that failed with it wait for their next try together."""
+        written = pending.popleft()
+        task = again.pop(written.verdict, None)
+        if task is not None:
+            return await task
+        if retry is not None and _failed(written):
+            for other in pending:
+                if _failed(other) and other.verdict not in again:
+                    again[other.verdict] = asyncio.create_task(self._outcome(other, timeout, retry))
+        return await self._outcome(written, timeout, retry)
 
     def _write_now(self, route: Route, message: Message) -> _Written | None:
         """Write the message if nothing has to be waited for; ``None`` if something has.
