@@ -144,6 +144,34 @@ async def test_a_thousand_retries_come_back_while_the_queue_is_kept_full(
     assert await depth("emails.dlq") == 0
 
 
+# -- the publisher's own retries
+
+
+async def test_the_refused_of_a_window_wait_together_not_one_after_the_other(vhost, apply_text, depth, until):
+    """150 of 200 in flight are refused. Each has a wait; none has to wait for the waits of the others."""
+    await apply_text("queues: {emails: {max-length: 50, type: classic}}\n")
+    patient = Backoff(attempts=None, initial=0.3, maximum=0.3, jitter=0)
+    messages = [Message.of(b"", message_id=f"{n}") for n in range(200)]
+
+    async def send() -> list[str]:
+        outcomes = publisher.publish_many("emails", messages, retry=patient)
+        return [outcome.message_id async for outcome in outcomes if isinstance(outcome, Receipt)]
+
+    async def full() -> bool:
+        return await depth("emails") == 50
+
+    async with Publisher(vhost.url) as publisher:
+        sending = asyncio.create_task(send())
+        await until(full)
+        async with consuming(vhost.url, "emails") as got:
+            started = time.monotonic()
+            sent = await asyncio.wait_for(sending, 60)
+            took = time.monotonic() - started
+            await until(lambda: len(got) == 200)
+    assert sent == [message.message_id for message in messages]
+    assert took < 150 * 0.3 / 3, f"{took:.1f} s: one after the other"
+
+
 # -- backoff
 
 
