@@ -108,6 +108,8 @@ def run(arguments: list[str]) -> int:
     except ReaderGone:
         output.leave_stdout()
         return Code.READER_GONE
+    except KeyboardInterrupt:
+        return Code.INTERRUPTED
 
 
 def _run(arguments: list[str], session: Session) -> int:
