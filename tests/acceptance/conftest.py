@@ -63,9 +63,12 @@ class Shell:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def start(self, *arguments: str, stdin: Any = subprocess.DEVNULL, **variables: str) -> Process:
+    def start(
+        self, *arguments: str, stdin: Any = subprocess.DEVNULL, stdout: Any = subprocess.PIPE, **variables: str
+    ) -> Process:
         """Start a command; killed at the end of the test if it still runs."""
-        process = Process([str(MQTOOL), *arguments], stdin, {**self.environment, **variables}, self.folder)
+        environment = {**self.environment, **variables}
+        process = Process([str(MQTOOL), *arguments], environment, self.folder, stdin, stdout)
         self._started.append(process)
         return process
 
@@ -78,14 +81,15 @@ class Shell:
 class Process:
     """A running command, and what it has said until now."""
 
-    def __init__(self, command: list[str], stdin: Any, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path, stdin: Any, stdout: Any) -> None:
         self.popen = subprocess.Popen(
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder
+            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment, cwd=folder
         )
         self.out, self.err = bytearray(), bytearray()
         self._readers = [
             threading.Thread(target=self._read, args=(stream, heard), daemon=True)
             for stream, heard in ((self.popen.stdout, self.out), (self.popen.stderr, self.err))
+            if stream is not None
         ]
         for reader in self._readers:
             reader.start()

@@ -6,8 +6,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -66,13 +64,9 @@ def test_a_message_that_cannot_be_written_is_not_acked(mqtool, queue, publish, d
     name = queue()
     publish(name, "precious")
     with Path("/dev/full").open("wb") as full:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mqtool_cli", "consume", name],
-            stdout=full, stderr=subprocess.PIPE, env=mqtool.environment, cwd=mqtool.folder,
-        )  # fmt: skip
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert b"mqtool: the output cannot be written: No space left on device" in said
+        process = mqtool.start("consume", name, stdout=full)
+    assert process.end() == 1
+    assert b"mqtool: the output cannot be written: No space left on device" in process.err
     until(lambda: depth(name), 1)
     assert printed(mqtool("consume", name, "--limit", "1").stdout)[0]["attempt"] == 1
 
@@ -80,16 +74,13 @@ def test_a_message_that_cannot_be_written_is_not_acked(mqtool, queue, publish, d
 def test_a_reader_that_goes_away_ends_it_and_loses_nothing(mqtool, queue, publish, depth, until):
     name = queue()
     read, write = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mqtool_cli", "consume", name],
-        stdout=write, stderr=subprocess.PIPE, env=mqtool.environment, cwd=mqtool.folder,
-    )  # fmt: skip
+    process = mqtool.start("consume", name, stdout=write)
     os.close(write)
     publish(name, "1")
     assert b'"body": "1"' in os.read(read, 65536)
     os.close(read)
-    assert process.wait(30) == 141  # though nothing came that it could have noticed by
-    assert process.communicate()[1] == b""
+    assert process.end() == 141  # though nothing came that it could have noticed by
+    assert bytes(process.err) == b""
     publish(name, "2")
     until(lambda: depth(name), 1)
 
