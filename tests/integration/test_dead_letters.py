@@ -10,13 +10,13 @@ from typing import Any
 
 import pika
 import pytest
+from kit import take
 
 from mqtool import Busy, NotFound, Publisher, Settings, Unroutable
 from mqtool.amqp.channels import ConsumeChannel
 from mqtool.amqp.link import Link
 from mqtool.dead_letters import DeadLetters, DeadMessage
 from mqtool.errors import ChannelLost
-from mqtool.message import Incoming
 from mqtool.testing import FaultProxy, VirtualHost
 
 TYPES = ("quorum", "classic")
@@ -48,24 +48,6 @@ def bury(vhost: VirtualHost) -> Bury:
 
 def ids(letters: list[DeadMessage]) -> list[str]:
     return [letter.message_id for letter in letters]
-
-
-async def take(url: str, queue: str, count: int, within: float = 15.0) -> list[Incoming]:
-    """Consume and ack ``count`` messages."""
-    got: list[Incoming] = []
-    enough = asyncio.Event()
-
-    def on_delivery(incoming: Incoming) -> None:
-        got.append(incoming)
-        channel.ack(incoming.tag)
-        if len(got) >= count:
-            enough.set()
-
-    async with await Link.open(Settings.of(url)) as link:
-        channel = await link.consume_channel(100)
-        await channel.consume(queue, on_delivery, lambda name: None)
-        await asyncio.wait_for(enough.wait(), within)
-    return got
 
 
 def publish_raw(vhost: VirtualHost, queue: str, body: bytes, **properties: Any) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import struct
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from kit import running
 from pamqp import commands, frame
 from pamqp.base import Frame
 from pamqp.header import ProtocolHeader
@@ -113,23 +111,6 @@ def nested(depth: int, kind: bytes) -> bytes:
             else (field(b"n", b"V", b"") if kind == b"F" else b"V")
         )
     return field(b"deep", kind, long_string(inner))
-
-
-@asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[None]:
-    """The worker, ready; stopped in the end."""
-    task = asyncio.create_task(worker.serve())
-    deadline = time.monotonic() + 15
-    while not worker.ready:
-        if task.done():
-            await task
-        assert time.monotonic() < deadline, worker.problems
-        await asyncio.sleep(0.01)
-    try:
-        yield
-    finally:
-        worker.stop()
-        await asyncio.wait_for(task, 40)
 
 
 class Email(BaseModel):

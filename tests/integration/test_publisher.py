@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from kit import take
 
 from mqtool import (
     AccessRefused,
@@ -29,24 +30,6 @@ from mqtool.testing import Broker, BrokerProcess, FaultProxy, VirtualHost
 
 EMAILS = "queues: {emails: {max-length: %d, type: %s}}\n"
 TYPES = ("quorum", "classic")
-
-
-async def take(url: str, queue: str, count: int, within: float = 15.0) -> list[Incoming]:
-    """Consume and ack ``count`` messages."""
-    got: list[Incoming] = []
-    enough = asyncio.Event()
-
-    def on_delivery(incoming: Incoming) -> None:
-        got.append(incoming)
-        channel.ack(incoming.tag)
-        if len(got) >= count:
-            enough.set()
-
-    async with await Link.open(Settings.of(url)) as link:
-        channel = await link.consume_channel(100)
-        await channel.consume(queue, on_delivery, lambda name: None)
-        await asyncio.wait_for(enough.wait(), within)
-    return got
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from kit import running
 
 from mqtool import Backoff, Busy, Delivery, Message, Publisher, Receipt, Settings, Worker
 from mqtool.amqp.link import Link
@@ -22,23 +23,6 @@ LATE = 10.0
 FULL = 0.75
 
 Record = Callable[[str, object], None]
-
-
-@asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[None]:
-    """The worker, ready; stopped in the end."""
-    task = asyncio.create_task(worker.serve())
-    deadline = time.monotonic() + 15
-    while not worker.ready:
-        if task.done():
-            await task
-        assert time.monotonic() < deadline, worker.problems
-        await asyncio.sleep(0.01)
-    try:
-        yield
-    finally:
-        worker.stop()
-        await asyncio.wait_for(task, 40)
 
 
 @asynccontextmanager

@@ -6,12 +6,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 
 import httpx
 import pytest
+from kit import running
 from pydantic import BaseModel
 
 from mqtool import (
@@ -38,23 +39,6 @@ EMAILS = "queues: {emails: {max-length: 1000, type: %s, retry: {attempts: 4, ini
 class Email(BaseModel):
     to: str
     size: int = 0
-
-
-@asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
-    """The worker, ready; stopped in the end. Errors of its task are raised."""
-    task = asyncio.create_task(worker.serve())
-    deadline = time.monotonic() + 15
-    while not worker.ready:
-        if task.done():
-            await task
-        assert time.monotonic() < deadline, worker.problems
-        await asyncio.sleep(0.01)
-    try:
-        yield task
-    finally:
-        worker.stop()
-        await asyncio.wait_for(task, 40)
 
 
 @pytest.mark.parametrize("kind", TYPES)
