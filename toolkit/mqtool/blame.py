@@ -1,8 +1,7 @@
 """What the loss of a channel means for each message that was in flight on it. Pure.
 
 Where the broker closed the channel because of one message, its words name the exchange, the key or the size. That
-message
-was not accepted; of the others nobody knows.
+message was not accepted; of the others nobody knows.
 """
 
 from __future__ import annotations

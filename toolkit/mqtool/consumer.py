@@ -1,8 +1,7 @@
 """One work queue's consumer: every delivery goes through one pipeline to exactly one settlement.
 
-The queue and its return lane are consumed on one channel. Deliveries are put aside at once and worked on by tasks
-of our
-own, which a lost connection does not touch: a handler always finishes.
+The queue and its return lane are consumed on one channel. Deliveries are put aside at once and worked on by tasks of
+our own, which a lost connection does not touch: a handler always finishes.
 """
 
 from __future__ import annotations

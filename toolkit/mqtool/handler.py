@@ -80,9 +80,8 @@ def make_handler(
     """Look at a user's function and make a handler of it.
 
     The function takes the body, the :class:`Delivery`, or the body first and then the delivery. The body's annotation
-    decides how it is decoded: ``bytes`` as it is, ``str`` as UTF-8, ``dict``, ``list``, pydantic models,
-    dataclasses and the
-    like from JSON; without annotation by the message's content type.
+    decides how it is decoded: ``bytes`` as it is, ``str`` as UTF-8, ``dict``, ``list``, pydantic models, dataclasses
+    and the like from JSON; without annotation by the message's content type.
 
     :raises ConfigurationError: the signature or an option does not make sense.
     """

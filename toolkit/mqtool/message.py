@@ -119,13 +119,6 @@ class Message:
     body: bytes
     properties: Properties = Properties()  # noqa: RUF009 - immutable
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.body, bytes):
-            kind = type(self.body).__name__
-            raise MessageError(
-                f"the body of a Message is bytes, not {kind}; Message.of(...) makes bytes of other values"
-            )
-
     @classmethod
     def of(
         cls,

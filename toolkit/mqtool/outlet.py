@@ -12,6 +12,7 @@ from mqtool.amqp.channels import PublishChannel
 from mqtool.amqp.link import Link
 from mqtool.backoff import Backoff
 from mqtool.errors import AccessRefused, BrokerError, ChannelLost, ConfigurationError, NotFound, Unavailable, Unroutable
+from mqtool.publishing import body_limit
 from mqtool.routing import Route
 from mqtool.settings import Settings
 
@@ -27,11 +28,15 @@ class Outlet:
 
     :param settings: where the broker is.
     :param name: shown on the broker's management pages.
+    :param max_body: largest body in bytes; ``None``: what the broker takes.
+    :ivar body_limit: the same, once connected.
     """
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, max_body: int | None) -> None:
         self._settings = settings
         self._name = name
+        self._max_body = max_body
+        self.body_limit = body_limit("", max_body)
         self._link: Link | None = None
         self._channel: PublishChannel | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -91,6 +96,7 @@ class Outlet:
         try:
             if self.link is None:
                 self._link = await Link.open(self._settings, self._name)
+                self.body_limit = body_limit(self._link.server_version, self._max_body)
                 self._exchanges.clear()
                 self._lanes.clear()
             self._channel = await self._link.publish_channel() if self._link else None

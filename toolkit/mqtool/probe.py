@@ -1,8 +1,7 @@
 """Finding out, refusal by refusal, how an object that exists differs from what the file asks for. Pure.
 
 A declare is refused with the first property that differs (:mod:`mqtool.oracle`). Asked again with the broker's own
-value
-for that one, it is refused with the next, until nothing differs any more.
+value for that one, it is refused with the next, until nothing differs any more.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, NamedTuple, Unpack
 
-from mqtool import message as messages
 from mqtool import names
 from mqtool.amqp.channels import Pending, PublishChannel, Verdict
 from mqtool.backoff import Backoff
@@ -24,7 +23,6 @@ from mqtool.errors import (
     BrokerError,
     Busy,
     ChannelLost,
-    ConfigurationError,
     MessageError,
     MqtoolError,
     Unavailable,
@@ -34,15 +32,21 @@ from mqtool.errors import (
 from mqtool.message import Message, PropertyFields
 from mqtool.outcome import Receipt
 from mqtool.outlet import Outlet
+from mqtool.publishing import (
+    DEFAULT_TIMEOUT,
+    DEFAULT_WINDOW,
+    DEFAULT_WINDOW_BYTES,
+    RETRIED,
+    check_settings,
+    pause,
+    too_large,
+)
 from mqtool.routing import Route, to_exchange, to_queue, with_due
 from mqtool.settings import Settings
 from mqtool.window import Window
 
 log = logging.getLogger("mqtool.publisher")
 
-DEFAULT_TIMEOUT = 30.0
-DEFAULT_WINDOW = 1000
-DEFAULT_WINDOW_BYTES = 64 * 1024 * 1024
 #: How often the depth of a full queue is looked at, in seconds, to estimate ``retry_after``.
 _SAMPLE_EVERY = 1.0
 
@@ -61,9 +65,6 @@ class _Progress:
     def __init__(self) -> None:
         self.stage = _Stage.CONNECTING
         self.reason = ""
-
-
-_RETRIED = (Busy, Unavailable, Unconfirmed)
 
 
 class _Written(NamedTuple):
@@ -88,9 +89,8 @@ def _failed(written: _Written) -> bool:
 class Publisher:
     """Publishes with confirms.
 
-    Use it as an async context manager, or call :meth:`close` at the end. It connects when first used, and again
-    when the
-    connection is lost. One publisher serves any number of tasks of one event loop.
+    Use it as an async context manager, or call :meth:`close` at the end. It connects when first used, and again when
+    the connection is lost. One publisher serves any number of tasks of one event loop.
 
     :param url: AMQP URL(s), see :class:`~mqtool.Settings`; default ``MQTOOL_URL`` or a local broker.
     :param window: messages that may wait for their confirm at the same time.
@@ -111,15 +111,11 @@ class Publisher:
         max_body: int | None = None,
         name: str = "mqtool publisher",
     ) -> None:
-        if window < 1 or window_bytes < 1:
-            raise ConfigurationError("window and window_bytes are at least 1")
-        if not timeout > 0:
-            raise ConfigurationError("timeout is more than 0 seconds")
-        self._outlet = Outlet(Settings.of(url), name)
+        check_settings(window, window_bytes, timeout)
+        self._outlet = Outlet(Settings.of(url), name, max_body)
         self._window = Window(window, window_bytes)
         self._width = window
         self._timeout = timeout
-        self._max_body = max_body
         self._drains: dict[str, DrainEstimate] = {}
         self._sampled: dict[str, float] = {}
         self._samplers: set[asyncio.Task[None]] = set()
@@ -219,9 +215,8 @@ class Publisher:
     ) -> AsyncIterator[Receipt | MqtoolError]:
         """Publish one message per body, pipelined, and yield each outcome in the order of the bodies.
 
-        A refusal of one message does not stop the others: its error is yielded in its place. At most ``window``
-        bodies are
-        taken from the iterable before the first outcome is out.
+        A refusal of one message does not stop the others: its error is yielded in its place. No more
+        bodies are taken from the iterable than ``window`` and ``window_bytes`` let in flight.
 
         :param bodies: values as for :meth:`publish`; a :class:`Message` carries its own properties.
         :param delay: as for :meth:`publish`, counted for each message from when it is sent.
@@ -302,7 +297,7 @@ class Publisher:
             error = Unconfirmed(message.message_id, f"no answer within {timeout:g} s")
         except MqtoolError as refused:
             error = refused
-        if retry is None or not isinstance(error, _RETRIED) or retry.exhausted(1):
+        if retry is None or not isinstance(error, RETRIED) or retry.exhausted(1):
             return error
         await self._pause(error, retry, 1)
         return await self._caught(route, message, timeout, retry, made=1)
@@ -324,15 +319,13 @@ class Publisher:
             attempt += 1
             try:
                 return await self._once(route, message, self._timeout if timeout is None else timeout)
-            except _RETRIED as error:
+            except RETRIED as error:
                 if retry is None or retry.exhausted(attempt):
                     raise
                 await self._pause(error, retry, attempt)
 
     async def _pause(self, error: MqtoolError, retry: Backoff, attempt: int) -> None:
-        wait = retry.delay(attempt)
-        if isinstance(error, Busy):
-            wait = max(wait, min(error.retry_after, retry.maximum))
+        wait = pause(error, retry, attempt)
         log.info("try %d again in %.1f s: %s", attempt, wait, error)
         await asyncio.sleep(wait)
 
@@ -393,16 +386,8 @@ class Publisher:
             await self._outlet.check(route)
 
     def _check_size(self, message: Message) -> None:
-        limit = self._max_body
-        if limit is None:
-            link = self._outlet.link
-            old = link is not None and link.server_version.startswith("3.")
-            limit = messages.MAX_BODY_BEFORE_4 if old else messages.DEFAULT_MAX_BODY
-        if len(message.body) > limit:
-            raise MessageError(
-                f"the body is {len(message.body):,} bytes; the broker takes {limit:,}: "
-                "store the data elsewhere and send a reference to it"
-            )
+        if len(message.body) > self._outlet.body_limit:
+            raise too_large(len(message.body), self._outlet.body_limit)
 
     def _judge(self, route: Route, message: Message, verdict: Verdict) -> Receipt:
         if verdict is Verdict.ACCEPTED:

@@ -37,8 +37,7 @@ class Settler:
         """Do it.
 
         :returns: whether the broker could be told. If not, all is done but the ack: when the message is delivered
-            again,
-            acking it is all that is left to do.
+            again, acking it is all that is left to do.
         :raises ChannelLost: the delivery's channel went away before anything was done; the message will come again.
         """
         match settlement:

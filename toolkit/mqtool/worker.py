@@ -60,8 +60,7 @@ class Worker:
     """Runs handlers on queues until it is told to stop.
 
     It survives lost connections, broker restarts, cancelled consumers and deleted queues by coming back by itself,
-    and says
-    in its log what it waits for.
+    and says in its log what it waits for.
 
     :param url: AMQP URL(s), see :class:`~mqtool.Settings`; default ``MQTOOL_URL`` or a local broker.
     :param topology: the topology file (or a loaded topology) with the queues' retry policies; without one, the default

@@ -210,12 +210,7 @@ class BlockingLink(Generic[T]):
     # -- called by the multiplexer
     def on_content(self, method: bytes, header: bytes, body: bytes) -> None:
         """A returned message: no queue took it."""
-        raw = RawDelivery(method, header)
-        try:
-            message_id = raw.properties().message_id or ""
-        except ValueError:
-            message_id = ""
-        self._ledger.returned(message_id, raw.exchange, raw.routing_key)
+        self._ledger.returned(*RawDelivery(method, header).identity())
 
     def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker's verdict on one message or a range."""

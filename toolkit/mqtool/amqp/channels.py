@@ -17,7 +17,7 @@ from mqtool.amqp.acks import AckLedger
 from mqtool.amqp.foreign import translated
 from mqtool.amqp.mux import Mux, RawDelivery
 from mqtool.blame import explain
-from mqtool.errors import BrokerError, ChannelLost, MessageError
+from mqtool.errors import BrokerError, ChannelLost
 from mqtool.ledger import Ledger
 from mqtool.message import Incoming, Properties
 
@@ -69,9 +69,8 @@ class PublishChannel:
     ) -> Pending:
         """Write one persistent, mandatory message; the future holds the broker's verdict.
 
-        The future fails with the :class:`BrokerError` that ended the channel when it goes away first: the message
-        may or may
-        not be queued.
+        When the channel goes away first the future fails, with :class:`Unconfirmed` as a rule: the message may or may
+        not be queued. The one that the broker blames for it gets an error of its own.
 
         :param on_settled: called with the size of the body when the message is no longer in flight, however it ended.
         :raises ChannelLost: the channel is gone already; nothing was written.
@@ -79,8 +78,6 @@ class PublishChannel:
         """
         if self.lost is not None:
             raise ChannelLost(str(self.lost))
-        if not isinstance(body, bytes):  # what cannot be joined would take the frames of the whole turn with it
-            raise MessageError(f"the body of a Message is bytes, not {type(body).__name__}; Message.of encodes values")
         props = wire.properties(properties)
         pieces = wire.content(self._number, props, body, self._frame_max)
         head = wire.publish_head(self._number, exchange, routing_key, True)
@@ -108,12 +105,7 @@ class PublishChannel:
     # -- called by the multiplexer
     def on_content(self, method: bytes, header: bytes, body: bytes) -> None:
         """A returned message: no queue took it."""
-        raw = RawDelivery(method, header)
-        try:
-            message_id = raw.properties().message_id or ""
-        except ValueError:
-            message_id = ""
-        self._ledger.returned(message_id, raw.exchange, raw.routing_key)
+        self._ledger.returned(*RawDelivery(method, header).identity())
 
     def on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker's verdict on one message or a range."""
@@ -167,9 +159,8 @@ class ConsumeChannel:
         """Start a consumer.
 
         :param on_delivery: called for each message, from the event loop; must not block.
-        :param on_cancelled: called with the queue's name when the broker cancels the consumer, because the queue
-            was deleted,
-            its leader is gone, or a message was unacked for too long (rabbitmq.com/docs/consumer-cancel).
+        :param on_cancelled: called with the queue's name when the broker cancels the consumer, because the queue was
+            deleted, its leader is gone, or a message was unacked for too long (rabbitmq.com/docs/consumer-cancel).
         :returns: the consumer's tag.
         :raises NotFound: no such queue. The channel is then gone.
         :raises BrokerError: anything else that the broker said, or that went wrong.

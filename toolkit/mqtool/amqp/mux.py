@@ -50,6 +50,17 @@ class RawDelivery:
         exchange, at = wire.read_short_string(method, at)
         return exchange, wire.read_short_string(method, at)[0]
 
+    def identity(self) -> tuple[str, str, str]:
+        """Message id, exchange and routing key: all that a return says about which publish it answers.
+
+        The id is empty if there is none, or none that can be read.
+        """
+        try:
+            message_id = self.properties().message_id or ""
+        except ValueError:
+            message_id = ""
+        return (message_id, *self._route())
+
     @property
     def has_headers(self) -> bool:
         """Whether there is a headers table; known without decoding anything."""

@@ -279,8 +279,10 @@ def content(channel: int, props: bytes, body: bytes, frame_max: int) -> list[byt
 
     :param props: what :func:`properties` returned.
     :param frame_max: the negotiated largest frame; bodies are split so that no frame is larger.
-    :raises MessageError: the properties do not fit into one frame (headers cannot be split).
+    :raises MessageError: the body is no bytes, or the properties do not fit into one frame (headers cannot be split).
     """
+    if not isinstance(body, bytes):  # what cannot be joined would take the frames of the whole turn with it
+        raise MessageError(f"the body of a Message is bytes, not {type(body).__name__}; Message.of encodes values")
     size, head = len(body), 12 + len(props)
     limit = frame_max - FRAME_OVERHEAD
     if head > limit:

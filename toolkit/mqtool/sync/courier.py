@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 
-from mqtool import message as messages
 from mqtool.amqp.blocking import BlockingLink
 from mqtool.amqp.blocking_transport import BlockingLoop
 from mqtool.blame import explain
@@ -25,6 +24,7 @@ from mqtool.errors import (
     MqtoolError,
     Unavailable,
 )
+from mqtool.publishing import body_limit, too_large
 from mqtool.settings import Settings
 from mqtool.sync.connector import Connector
 from mqtool.sync.scout import Scout
@@ -198,10 +198,7 @@ class Courier:
 
     def _cannot(self, shipment: Shipment) -> MqtoolError | None:
         if shipment.size > self._limit:
-            return MessageError(
-                f"the body is {shipment.size:,} bytes; the broker takes {self._limit:,}: "
-                "store the data elsewhere and send a reference to it"
-            )
+            return too_large(shipment.size, self._limit)
         return self.refusal(shipment.route.queue)
 
     def _checked(self, shipment: Shipment, error: MqtoolError | None) -> None:
@@ -230,9 +227,7 @@ class Courier:
     # -- called by the connector
     def connected(self, link: BlockingLink[Shipment]) -> None:
         """Send what has waited."""
-        old = link.server_version.startswith("3.")
-        known = messages.MAX_BODY_BEFORE_4 if old else messages.DEFAULT_MAX_BODY
-        self._limit = known if self._max_body is None else self._max_body
+        self._limit = body_limit(link.server_version, self._max_body)
         self._proven.clear()
         self._waiting.extend(self._scout.forget())
         for _ in range(len(self._waiting)):

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from mqtool.backoff import Backoff
-from mqtool.errors import Busy, ConfigurationError, MqtoolError, Unavailable, Unconfirmed
+from mqtool.errors import ConfigurationError, MqtoolError, Unconfirmed
 from mqtool.message import Message
 from mqtool.outcome import Receipt
+from mqtool.publishing import RETRIED, pause
 from mqtool.routing import Route, with_due
 from mqtool.sync.courier import Courier
 from mqtool.sync.shipment import Outcome, Shipment
@@ -134,7 +135,7 @@ class Errand:
     def _is_final(self, outcome: Outcome) -> bool:
         if isinstance(outcome, Receipt) or self._retry is None or self._retry.exhausted(self._attempt):
             return True
-        return not isinstance(outcome, Busy | Unavailable | Unconfirmed)
+        return not isinstance(outcome, RETRIED)
 
     def _revive(self, now: float) -> None:
         """Plan the next attempt, or start it when its time has come."""
@@ -142,10 +143,8 @@ class Errand:
         if outcome is None or isinstance(outcome, Receipt) or self._retry is None or self._is_final(outcome):
             return
         if self._again_at is None:
-            pause = self._retry.delay(self._attempt)
-            if isinstance(outcome, Busy):
-                pause = max(pause, min(outcome.retry_after, self._retry.maximum))
-            log.info("try %d again in %.1f s: %s", self._attempt, pause, outcome)
-            self._again_at = now + pause
+            wait = pause(outcome, self._retry, self._attempt)
+            log.info("try %d again in %.1f s: %s", self._attempt, wait, outcome)
+            self._again_at = now + wait
         elif self._again_at <= now:
             self._start()

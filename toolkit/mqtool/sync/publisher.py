@@ -20,6 +20,7 @@ from mqtool.backoff import Backoff
 from mqtool.errors import ConfigurationError, MqtoolError
 from mqtool.message import Message, PropertyFields
 from mqtool.outcome import Receipt
+from mqtool.publishing import DEFAULT_TIMEOUT, DEFAULT_WINDOW, DEFAULT_WINDOW_BYTES, check_settings
 from mqtool.routing import Route, to_exchange, to_queue
 from mqtool.settings import Settings
 from mqtool.sync.courier import CLOSED, Courier
@@ -27,9 +28,6 @@ from mqtool.sync.errand import Errand
 from mqtool.sync.shipment import Outcome
 from mqtool.sync.window import Window
 
-DEFAULT_TIMEOUT = 30.0
-DEFAULT_WINDOW = 1000
-DEFAULT_WINDOW_BYTES = 64 * 1024 * 1024
 #: Seconds that a publisher that nobody closed may hold up the exit of the program.
 _EXIT_LIMIT = 2.0
 
@@ -62,10 +60,7 @@ class Publisher:
         max_body: int | None = None,
         name: str = "mqtool publisher",
     ) -> None:
-        if window < 1 or window_bytes < 1:
-            raise ConfigurationError("window and window_bytes are at least 1")
-        if not timeout > 0:
-            raise ConfigurationError("timeout is more than 0 seconds")
+        check_settings(window, window_bytes, timeout)
         self._settings = Settings.of(url)
         self._window = window
         self._window_bytes = window_bytes
