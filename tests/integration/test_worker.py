@@ -28,6 +28,7 @@ from mqtool import (
     Unavailable,
     Worker,
 )
+from mqtool.amqp.channels import ConsumeChannel
 from mqtool.amqp.link import Link
 from mqtool.dead_letters import DeadLetters
 from mqtool.testing import BrokerProcess, FaultProxy
@@ -255,6 +256,33 @@ async def test_grace_ends_and_the_unfinished_goes_back(vhost, apply_text, depth,
     async with running(worker):
         await asyncio.wait_for(started.wait(), 10)
     await until(lambda: ready(depth, 1))
+
+
+async def test_a_connection_that_breaks_while_the_worker_subscribes(vhost, apply_text, monkeypatch):
+    """The broker is there and was reached: this is an interruption, not a reason to end."""
+    await apply_text(EMAILS % "quorum")
+    got = asyncio.Event()
+    worker = Worker(vhost.url)
+
+    @worker.handler("emails")
+    async def handle(body: bytes) -> None:
+        got.set()
+
+    consume, calls = ConsumeChannel.consume, 0
+
+    async def breaks_once(self, *arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the queue is consumed, its return lane not yet
+            worker._link.abort()
+        return await consume(self, *arguments)
+
+    monkeypatch.setattr(ConsumeChannel, "consume", breaks_once)
+    async with running(worker):
+        assert calls == 4
+        async with Publisher(vhost.url) as publisher:
+            await publisher.publish("emails", b"x")
+        await asyncio.wait_for(got.wait(), 10)
 
 
 async def test_a_lost_connection_lets_the_handler_finish_and_runs_nothing_twice(

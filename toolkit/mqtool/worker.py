@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mqtool.amqp.link import Link
 from mqtool.backoff import Backoff
 from mqtool.consumer import Consumer
-from mqtool.errors import BrokerError, ConfigurationError, NotFound, Unavailable
+from mqtool.errors import BrokerError, ChannelLost, ConfigurationError, NotFound, Unavailable
 from mqtool.handler import Handler, HandlerFunction, make_handler
 from mqtool.message import MAX_BODY_EVER
 from mqtool.publisher import Publisher
@@ -299,8 +299,13 @@ class Worker:
     async def _subscribe_all(self, publisher: Publisher) -> None:
         link = await self._connect()
         await publisher.open()
-        for consumer in self._consumers:
-            await self._subscribe_first(consumer, link)
+        try:
+            for consumer in self._consumers:
+                await self._subscribe_first(consumer, link)
+        except BrokerError as error:
+            if link.alive and not isinstance(error, ChannelLost):
+                raise
+            log.warning("lost while starting to consume: %s", error)
 
     async def _connect(self) -> Link:
         """Open the link that is closed in the end, whoever has given up waiting for it."""
