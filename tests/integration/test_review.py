@@ -217,7 +217,7 @@ async def test_refused_routing_keys_leave_nothing_behind(vhost, apply_text):
                 continue
             refused += 1
         assert refused >= 45
-        assert len(publisher._drains) + len(publisher._sampled) + len(publisher._samplers) == 0
+        assert len(publisher._sender._drains) + len(publisher._sender._sampled) + len(publisher._sender._samplers) == 0
 
 
 async def test_serve_that_is_cancelled_after_a_reconnect_leaves_no_consumer_behind(

@@ -10,6 +10,7 @@ import json
 import os
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,9 +64,19 @@ MAX_BODY_BEFORE_4 = 128 * 1024 * 1024
 MAX_BODY_EVER = 512 * 1024 * 1024
 
 
+#: Ids made ahead: the operating system is asked for many at a time. A forked process must not use its parent's.
+_ids: deque[str] = deque()
+os.register_at_fork(after_in_child=_ids.clear)
+
+
 def new_message_id() -> str:
-    """A fresh message id: 32 hexadecimal digits, random."""
-    return os.urandom(16).hex()
+    """A fresh message id: 32 hexadecimal digits, from the operating system's source of randomness."""
+    while True:
+        try:
+            return _ids.popleft()
+        except IndexError:
+            digits = os.urandom(16 * 256).hex()
+            _ids.extend(digits[at : at + 32] for at in range(0, len(digits), 32))
 
 
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})

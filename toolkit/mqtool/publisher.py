@@ -5,85 +5,22 @@ One call is bounded by one timeout, from connecting to the broker's confirm. Not
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import Enum
 from types import TracebackType
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
-from mqtool import names
-from mqtool.amqp.channels import Pending, PublishChannel, Verdict
 from mqtool.backoff import Backoff
-from mqtool.drain import DrainEstimate
-from mqtool.errors import (
-    BrokerError,
-    Busy,
-    ChannelLost,
-    MessageError,
-    MqtoolError,
-    Unavailable,
-    Unconfirmed,
-    Unroutable,
-)
+from mqtool.errors import MessageError, MqtoolError
 from mqtool.message import Message, PropertyFields
 from mqtool.outcome import Receipt
 from mqtool.outlet import Outlet
-from mqtool.publishing import (
-    DEFAULT_TIMEOUT,
-    DEFAULT_WINDOW,
-    DEFAULT_WINDOW_BYTES,
-    RETRIED,
-    check_settings,
-    pause,
-    too_large,
-)
+from mqtool.pipeline import Pipeline
+from mqtool.publishing import DEFAULT_TIMEOUT, DEFAULT_WINDOW, DEFAULT_WINDOW_BYTES, check_settings
 from mqtool.routing import Route, to_exchange, to_queue, with_due
+from mqtool.sender import Sender
 from mqtool.settings import Settings
 from mqtool.window import Window
-
-log = logging.getLogger("mqtool.publisher")
-
-#: How often the depth of a full queue is looked at, in seconds, to estimate ``retry_after``.
-_SAMPLE_EVERY = 1.0
-
-
-class _Stage(Enum):
-    CONNECTING = "connecting"
-    WINDOW = "window"
-    WRITTEN = "written"
-
-
-class _Progress:
-    """How far one publish has come, and why it has not come further."""
-
-    __slots__ = ("reason", "stage")
-
-    def __init__(self) -> None:
-        self.stage = _Stage.CONNECTING
-        self.reason = ""
-
-
-class _Written(NamedTuple):
-    """One of many messages, on its way; ``at`` by the event loop's clock."""
-
-    route: Route
-    message: Message
-    verdict: Pending
-    at: float
-
-
-_Retries = dict[Pending, asyncio.Task[Receipt | MqtoolError]]
-
-
-def _failed(written: _Written) -> bool:
-    verdict = written.verdict
-    if not verdict.done() or verdict.cancelled():
-        return False
-    return verdict.exception() is not None or verdict.result() is not Verdict.ACCEPTED
 
 
 class Publisher:
@@ -113,12 +50,9 @@ class Publisher:
     ) -> None:
         check_settings(window, window_bytes, timeout)
         self._outlet = Outlet(Settings.of(url), name, max_body)
-        self._window = Window(window, window_bytes)
+        self._sender = Sender(self._outlet, Window(window, window_bytes))
         self._width = window
         self._timeout = timeout
-        self._drains: dict[str, DrainEstimate] = {}
-        self._sampled: dict[str, float] = {}
-        self._samplers: set[asyncio.Task[None]] = set()
 
     async def open(self) -> Publisher:
         """Connect now instead of at the first publish.
@@ -131,9 +65,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the connection. Publishes that still wait become :class:`Unconfirmed`. Safe to call twice."""
-        for task in self._samplers:
-            task.cancel()
-        await self._outlet.close()
+        await self._sender.close()
 
     async def __aenter__(self) -> Publisher:
         return self
@@ -174,7 +106,8 @@ class Publisher:
         :raises MessageError: the message or the delay is not sendable.
         """
         route = to_queue(queue, delay, at)
-        return await self._send(route, Message.of(body, headers=headers, **properties), timeout, retry)
+        message = Message.of(body, headers=headers, **properties)
+        return await self._sender.send(route, message, self._timeout if timeout is None else timeout, retry)
 
     async def publish_to(
         self,
@@ -193,13 +126,14 @@ class Publisher:
         (rabbitmq.com/docs/maxlength). Let one bounded queue take the work in, and fan out behind it.
         """
         route = to_exchange(exchange, routing_key)
-        return await self._send(route, Message.of(body, headers=headers, **properties), timeout, retry)
+        message = Message.of(body, headers=headers, **properties)
+        return await self._sender.send(route, message, self._timeout if timeout is None else timeout, retry)
 
     async def send(
         self, route: Route, message: Message, *, timeout: float | None = None, retry: Backoff | None = None
     ) -> Receipt:
         """Publish a ready-made message by a ready-made route; errors as for :meth:`publish`."""
-        return await self._send(route, message, timeout, retry)
+        return await self._sender.send(route, message, self._timeout if timeout is None else timeout, retry)
 
     # -- many messages
     async def publish_many(
@@ -224,211 +158,22 @@ class Publisher:
         :param timeout: seconds that each message may take.
         :param retry: as for :meth:`publish`; other messages may overtake the one that is tried again.
         """
-        pending: deque[_Written] = deque()
-        again: _Retries = {}
+        line = Pipeline(self._sender, self._width, self._timeout if timeout is None else timeout, retry)
         try:
             async for body in _iterate(bodies):
                 try:
                     route = to_queue(queue, delay, at)
                     message = with_due(Message.of(body, headers=headers), route)
-                    written = self._write_now(route, message)
-                    while written is None and pending:
-                        yield await self._oldest(pending, again, timeout, retry)
-                        written = self._write_now(route, message)
+                    while not line.write(route, message):
+                        yield line.take() or await line.next()
                 except MessageError as error:
-                    while pending:
-                        yield await self._oldest(pending, again, timeout, retry)
-                    yield error
-                    continue
-                if written is None:
-                    yield await self._caught(route, message, timeout, retry)
-                    continue
-                pending.append(written)
-                while len(pending) >= self._width or (pending and pending[0].verdict.done()):
-                    yield await self._oldest(pending, again, timeout, retry)
-            while pending:
-                yield await self._oldest(pending, again, timeout, retry)
+                    line.add(error)
+                while line.due:
+                    yield line.take() or await line.next()
+            while line:
+                yield line.take() or await line.next()
         finally:
-            for task in again.values():
-                task.cancel()
-
-    async def _oldest(
-        self, pending: deque[_Written], again: _Retries, timeout: float | None, retry: Backoff | None
-    ) -> Receipt | MqtoolError:
-        """What became of the oldest. Where it failed, all that failed with it wait for their next try together."""
-        written = pending.popleft()
-        task = again.pop(written.verdict, None)
-        if task is not None:
-            return await task
-        if retry is not None and _failed(written):
-            for other in pending:
-                if _failed(other) and other.verdict not in again:
-                    again[other.verdict] = asyncio.create_task(self._outcome(other, timeout, retry))
-        return await self._outcome(written, timeout, retry)
-
-    def _write_now(self, route: Route, message: Message) -> _Written | None:
-        """Write the message if nothing has to be waited for; ``None`` if something has.
-
-        :raises MessageError: it cannot be sent.
-        """
-        channel = self._outlet.ready()
-        if channel is None or self._outlet.held_up or not self._outlet.knows(route):
-            return None
-        self._check_size(message)
-        size = len(message.body)
-        if not self._window.try_enter(size):
-            return None
-        verdict = self._publish(channel, route, message)
-        if verdict is None:
-            return None
-        return _Written(route, message, verdict, asyncio.get_running_loop().time())
-
-    async def _outcome(self, written: _Written, timeout: float | None, retry: Backoff | None) -> Receipt | MqtoolError:
-        """What became of a message that was written."""
-        route, message = written.route, written.message
-        timeout = self._timeout if timeout is None else timeout
-        error: MqtoolError
-        try:
-            if not written.verdict.done():
-                async with asyncio.timeout_at(written.at + timeout):
-                    await written.verdict
-            return self._judge(route, message, written.verdict.result())
-        except TimeoutError:
-            error = Unconfirmed(message.message_id, f"no answer within {timeout:g} s")
-        except MqtoolError as refused:
-            error = refused
-        if retry is None or not isinstance(error, RETRIED) or retry.exhausted(1):
-            return error
-        await self._pause(error, retry, 1)
-        return await self._caught(route, message, timeout, retry, made=1)
-
-    async def _caught(
-        self, route: Route, message: Message, timeout: float | None, retry: Backoff | None, made: int = 0
-    ) -> Receipt | MqtoolError:
-        try:
-            return await self._send(route, message, timeout, retry, made)
-        except MqtoolError as error:
-            return error
-
-    # -- the way of one message
-    async def _send(
-        self, route: Route, message: Message, timeout: float | None, retry: Backoff | None, made: int = 0
-    ) -> Receipt:
-        attempt = made
-        while True:
-            attempt += 1
-            try:
-                return await self._once(route, message, self._timeout if timeout is None else timeout)
-            except RETRIED as error:
-                if retry is None or retry.exhausted(attempt):
-                    raise
-                await self._pause(error, retry, attempt)
-
-    async def _pause(self, error: MqtoolError, retry: Backoff, attempt: int) -> None:
-        wait = pause(error, retry, attempt)
-        log.info("try %d again in %.1f s: %s", attempt, wait, error)
-        await asyncio.sleep(wait)
-
-    async def _once(self, route: Route, message: Message, timeout: float) -> Receipt:
-        message = with_due(message, route)
-        progress = _Progress()
-        try:
-            async with asyncio.timeout(timeout):
-                verdict = await self._exchange(route, message, progress)
-        except TimeoutError:
-            raise self._timed_out(progress, route, message, timeout) from None
-        except ChannelLost as error:
-            raise Unavailable(f"{error}; nothing was sent") from error
-        return self._judge(route, message, verdict)
-
-    async def _exchange(self, route: Route, message: Message, progress: _Progress) -> Verdict:
-        """Write the message and wait for the verdict, starting anew while nothing has been written."""
-        size = len(message.body)
-        while True:
-            progress.stage = _Stage.CONNECTING
-            await self._prepare(route, message, progress)
-            progress.stage = _Stage.WINDOW
-            await self._window.enter(size)
-            channel = self._outlet.ready()
-            if channel is None:
-                self._window.leave(size)
-                continue
-            future = self._publish(channel, route, message)
-            if future is None:
-                continue
-            progress.stage = _Stage.WRITTEN
-            await self._outlet.drained()
-            return await future
-
-    def _publish(self, channel: PublishChannel, route: Route, message: Message) -> Pending | None:
-        """Write a message that has its place in the window; ``None`` if the channel is gone. The place goes with it."""
-        leave = self._window.leave
-        try:
-            return channel.publish(route.exchange, route.routing_key, message.properties, message.body, leave)
-        except ChannelLost:
-            leave(len(message.body))
-            return None
-        except Exception:  # whatever it is, the place must not be lost
-            leave(len(message.body))
-            raise
-
-    async def _prepare(self, route: Route, message: Message, progress: _Progress) -> None:
-        """Have a channel, and a route that exists; raise what can be known before anything is written."""
-        while self._outlet.ready() is None:
-            try:
-                await self._outlet.channel()
-            except Unavailable as error:
-                progress.reason = str(error)  # the outlet waits before it tries again; the timeout ends this loop
-        if self._outlet.blocked:
-            raise Busy(route.queue, "alarm", self._retry_after(route.queue))
-        self._check_size(message)
-        if not self._outlet.knows(route):
-            await self._outlet.check(route)
-
-    def _check_size(self, message: Message) -> None:
-        if len(message.body) > self._outlet.body_limit:
-            raise too_large(len(message.body), self._outlet.body_limit)
-
-    def _judge(self, route: Route, message: Message, verdict: Verdict) -> Receipt:
-        if verdict is Verdict.ACCEPTED:
-            drain = self._drains.get(route.queue)
-            if drain is not None:
-                drain.accepted(1)
-            return Receipt(message.message_id, route.queue, route.due)
-        if verdict is Verdict.REFUSED:
-            if route.exchange == names.WORK:  # behind other exchanges there is no telling which queue refused
-                self._sample(route.queue)
-            raise Busy(route.queue, "full", self._retry_after(route.queue))
-        raise Unroutable("" if route.exchange == names.WORK else route.exchange, route.routing_key)
-
-    def _timed_out(self, progress: _Progress, route: Route, message: Message, timeout: float) -> MqtoolError:
-        if progress.stage is _Stage.WRITTEN:
-            return Unconfirmed(message.message_id, f"no answer within {timeout:g} s")
-        if progress.stage is _Stage.WINDOW:
-            return Busy(route.queue, "window", self._retry_after(route.queue))
-        reason = progress.reason or "the broker did not answer"
-        return Unavailable(f"{reason}; nothing was sent within {timeout:g} s")
-
-    # -- when to come back
-    def _retry_after(self, queue: str) -> float:
-        drain = self._drains.get(queue)  # not kept for every name that is asked for: routing keys have no end
-        return (drain or DrainEstimate()).retry_after()
-
-    def _sample(self, queue: str) -> None:
-        now = time.monotonic()
-        if now - self._sampled.get(queue, -_SAMPLE_EVERY) >= _SAMPLE_EVERY:
-            self._sampled[queue] = now
-            task = asyncio.create_task(self._observe(queue))
-            self._samplers.add(task)
-            task.add_done_callback(self._samplers.discard)
-
-    async def _observe(self, queue: str) -> None:
-        try:
-            depth = await self._outlet.depth(queue)
-        except BrokerError as error:
-            log.debug("cannot see the depth of %s: %s", queue, error)
-            return
-        self._drains.setdefault(queue, DrainEstimate()).observe(time.monotonic(), depth)
+            line.close()
 
 
 async def _iterate(bodies: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from mqtool import delay as lanes
 from mqtool import names
@@ -61,12 +62,18 @@ def to_queue(
     :raises MessageError: a bad queue name, both ``delay`` and ``at``, a negative delay, one of over a hundred years, or
         ``at`` without a time zone.
     """
+    if delay is None and at is None:
+        return _at_once(queue)
     names.check_queue_name(queue)
-    seconds = seconds_until(delay, at, now or datetime.now(UTC))
-    if seconds is None:
-        return Route(names.WORK, queue, queue)
-    due = (now or datetime.now(UTC)) + timedelta(seconds=seconds)
-    return later(queue, seconds, due)
+    now = now or datetime.now(UTC)
+    seconds = seconds_until(delay, at, now) or 0.0
+    return later(queue, seconds, now + timedelta(seconds=seconds))
+
+
+@lru_cache(maxsize=1024)
+def _at_once(queue: str) -> Route:
+    """Cached: every message needs it, and a publisher uses few queues."""
+    return Route(names.WORK, names.check_queue_name(queue), queue)
 
 
 def later(queue: str, seconds: float, due: datetime, significant_bits: int | None = None) -> Route:

@@ -36,6 +36,8 @@ class Pending(asyncio.Future[Verdict]):
     :ivar size: bytes of the body.
     """
 
+    __slots__ = ("exchange", "message_id", "on_settled", "routing_key", "size")
+
     exchange: str
     routing_key: str
     message_id: str

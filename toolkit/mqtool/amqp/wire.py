@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 from mqtool.errors import MessageError
@@ -48,9 +47,15 @@ _long = struct.Struct(">I")
 _signed = struct.Struct(">q")
 _double = struct.Struct(">d")
 _settle = struct.Struct(">BHIIQBB")
+#: A content header frame up to its properties: frame head, class with weight, size of the body.
+_content_head = struct.Struct(">BHIIQ")
+#: The end of one frame and the head of the next.
+_body_head = struct.Struct(">BBHI")
 
+_BASIC = 0x003C0000
 _BASIC_ACK, _BASIC_REJECT, _BASIC_NACK = 0x003C0050, 0x003C005A, 0x003C0078
 _END = bytes([FRAME_END])
+_OCTETS = [bytes([number]) for number in range(256)]
 
 
 # -- writing ----------------------------------------------------------------------------------
@@ -151,10 +156,21 @@ def properties(props: Properties) -> bytes:
 
     :raises MessageError: a property that AMQP cannot carry; the message names it.
     """
-    plain = _plain(props)
-    kind, mode, message_id, timestamp = plain
-    if None not in plain and type(kind) is str and type(mode) is int and not props.headers and _nothing_else(props):
-        return _plain_head(kind, props.content_encoding, mode) + _text(message_id, "message_id") + _unsigned(timestamp)
+    kind, encoding, headers, mode, a, b, c, d, message_id, timestamp, e, f, g = props
+    if (
+        not headers
+        and (a, b, c, d, e, f, g) == _NONE_7
+        and type(message_id) is str
+        and type(timestamp) is int
+        and type(kind) is str
+        and type(mode) is int
+        and (encoding is None or type(encoding) is str)
+        and message_id.isascii()
+        and len(message_id) < 256
+        and 0 <= timestamp < 2**64
+    ):  # what most messages have, and nothing else
+        head = _plain_head(kind, encoding, mode)
+        return head + _OCTETS[len(message_id)] + message_id.encode() + longlong.pack(timestamp)
     flags = 0
     parts = [b""]
     if props.content_type is not None:
@@ -178,14 +194,7 @@ def properties(props: Properties) -> bytes:
     return b"".join(parts)
 
 
-_NONE_3, _NONE_4 = (None,) * 3, (None,) * 4
-_TEXT_OR_NONE = (str, type(None))
-#: What most messages have, and nothing else: content type, delivery mode, message id, timestamp.
-_plain = itemgetter(0, 3, 8, 9)
-
-
-def _nothing_else(props: Properties) -> bool:
-    return props[4:8] == _NONE_4 and props[10:] == _NONE_3 and type(props.content_encoding) in _TEXT_OR_NONE
+_NONE_7 = (None,) * 7
 
 
 @lru_cache(maxsize=256)
@@ -289,21 +298,17 @@ def content(channel: int, props: bytes, body: bytes, frame_max: int) -> list[byt
         raise MessageError(
             f"headers and properties are {head} bytes; this broker takes {limit}: put large values into the body"
         )
-    pieces = [
-        frame_head.pack(FRAME_HEADER, channel, head),
-        b"\x00\x3c\x00\x00",
-        longlong.pack(size),
-        props,
-        _END,
-    ]
+    first = _content_head.pack(FRAME_HEADER, channel, head, _BASIC, size)
     if size <= limit:
         if size:
-            pieces += (frame_head.pack(FRAME_BODY, channel, size), body, _END)
-        return pieces
+            return [first, props, _body_head.pack(FRAME_END, FRAME_BODY, channel, size), body, _END]
+        return [first, props, _END]
+    pieces = [first, props]
     view = memoryview(body)
     for start in range(0, size, limit):
         chunk = view[start : start + limit]
-        pieces += (frame_head.pack(FRAME_BODY, channel, len(chunk)), bytes(chunk), _END)
+        pieces += (_body_head.pack(FRAME_END, FRAME_BODY, channel, len(chunk)), bytes(chunk))
+    pieces.append(_END)
     return pieces
 
 
