@@ -93,6 +93,17 @@ class Settings:
         return cls(urls, management_url or environment.get("MQTOOL_MANAGEMENT_URL") or None)
 
 
+def hot_path_wanted() -> bool:
+    """Whether messages may bypass the client libraries; ``MQTOOL_HOT_PATH=off`` says no, to find a fault.
+
+    :raises ConfigurationError: the variable is set to something else than ``on`` or ``off``.
+    """
+    text = os.environ.get("MQTOOL_HOT_PATH") or "on"
+    if text not in ("on", "off"):
+        raise ConfigurationError(f"MQTOOL_HOT_PATH is {text!r}; set it to on or off, or not at all")
+    return text == "on"
+
+
 def parse_url(text: str) -> BrokerUrl:
     """Take an AMQP URL apart (rabbitmq.com/docs/uri-spec).
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import aiormq
@@ -20,9 +21,10 @@ from aiormq.abc import AbstractChannel
 
 from mqtool.amqp.channels import ConsumeChannel, DeclareChannel, PublishChannel
 from mqtool.amqp.foreign import reply_text, translate, translated
+from mqtool.amqp.mux import Mux
+from mqtool.amqp.path import hot_under_aiormq
 from mqtool.amqp.quiet import keep_quiet
 from mqtool.amqp.tls import ssl_context
-from mqtool.amqp.transport import MuxTransport
 from mqtool.errors import AccessRefused, BrokerError, ChannelLost, Unavailable
 from mqtool.settings import BrokerUrl, Settings
 
@@ -41,6 +43,54 @@ HEARTBEAT = 15
 _NOT_ALLOWED = (403, 530)
 
 
+class Transport(Protocol):
+    """The path that a connection's messages take: :class:`mqtool.amqp.transport.MuxTransport`, or
+    :class:`mqtool.amqp.plain_transport.PlainTransport`.
+
+    :ivar paused: whether the socket takes no more bytes for now, as far as that can be known.
+    """
+
+    paused: bool
+
+    @property
+    def mux(self) -> Mux:
+        """Knows the channels."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the library's connection is to be made with."""
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        """Reply code and text with which the broker closed the connection, as far as they can be known."""
+
+    def opened(
+        self,
+        connection: aiormq.Connection,
+        on_blocked: Callable[[str | None], None],
+        on_lost: Callable[[BrokerError], None],
+    ) -> None:
+        """The library's connection is up; say what happens to it from now on."""
+
+    def publish_channel(self, channel: AbstractChannel, frame_max: int) -> PublishChannel:
+        """Publish on this channel."""
+
+    def consume_channel(self, channel: AbstractChannel) -> ConsumeChannel:
+        """Consume on this channel."""
+
+    def abort(self, reason: str) -> None:
+        """Drop the socket, if there is one, and say why."""
+
+    def drop(self) -> None:
+        """Drop the socket."""
+
+    async def drain(self) -> None:
+        """Wait until the socket takes bytes again."""
+
+    async def flush(self) -> None:
+        """Write everything that has collected."""
+
+
 class Link:
     """An open connection.
 
@@ -49,7 +99,7 @@ class Link:
     :ivar lost: done when the connection is gone; its result says why.
     """
 
-    def __init__(self, url: BrokerUrl, connection: aiormq.Connection, transport: MuxTransport) -> None:
+    def __init__(self, url: BrokerUrl, connection: aiormq.Connection, transport: Transport) -> None:
         self.url = url
         self.blocked: str | None = None
         self.lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
@@ -57,8 +107,7 @@ class Link:
         self._abandoned: set[asyncio.Future[None]] = set()
         self._connection = connection
         self._transport = transport
-        transport.mux.on_blocked = self._set_blocked
-        transport.protocol.on_lost = self._set_lost
+        transport.opened(connection, self._set_blocked, self._set_lost)
         connection.closing.add_done_callback(self._library_closed)
 
     # -- opening and closing
@@ -83,10 +132,10 @@ class Link:
 
     @classmethod
     async def _open_one(cls, url: BrokerUrl, name: str) -> Link:
-        transport = MuxTransport(ssl_context(url))
+        transport = _transport(url)
         connection = aiormq.Connection(
             _with_heartbeat(url).secret(),
-            transport_factory=transport,
+            **transport.options,
             client_properties={"connection_name": name, "product": "mqtool"},
         )
         try:
@@ -102,7 +151,7 @@ class Link:
             transport.abort("nobody waits for the connection any more")
             raise
         except BrokerError as error:
-            refusal = error if isinstance(error, AccessRefused) else _refusal(url, transport)
+            refusal = error if isinstance(error, AccessRefused) else _refusal(url, transport, error)
             if refusal is not None:
                 advice = f"check user, password, and that the user may use virtual host {url.vhost!r}"
                 raise AccessRefused(f"{str(refusal).rstrip('.')}; {advice}") from error
@@ -112,12 +161,12 @@ class Link:
     async def close(self) -> None:
         """Close in order: what was queued is written first. Safe to call twice; raises nothing but a cancellation."""
         if not self.lost.done():
-            self._transport.mux.flush()
             try:
                 with translated("close the connection"):
+                    await self._transport.flush()
                     await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT)
             except BrokerError:  # a peer that is gone cannot say good-bye
-                self._transport.writer.transport.abort()
+                self._transport.drop()
             except asyncio.CancelledError:
                 self.abort()
                 raise
@@ -126,7 +175,7 @@ class Link:
     def abort(self) -> None:
         """Drop the socket at once. What was unacked goes back to its queues."""
         self._set_lost(ChannelLost("dropped by us"))
-        self._transport.writer.transport.abort()
+        self._transport.drop()
 
     async def __aenter__(self) -> Link:
         return self
@@ -162,7 +211,7 @@ class Link:
     @property
     def write_paused(self) -> bool:
         """Whether the socket takes no more bytes for now."""
-        return self._transport.protocol.paused
+        return self._transport.paused
 
     async def drain(self) -> None:
         """Wait until the socket takes bytes again.
@@ -181,7 +230,7 @@ class Link:
         :raises ChannelLost: the connection went away.
         """
         channel = await self._channel(confirms=True)
-        lane = PublishChannel(channel, self._transport.mux, self.frame_max)
+        lane = self._transport.publish_channel(channel, self.frame_max)
         self._mount(channel, lane)
         return lane
 
@@ -193,7 +242,7 @@ class Link:
         channel = await self._channel(confirms=False)
         with translated("set the prefetch"):
             await channel.basic_qos(prefetch_count=prefetch)
-        lane = ConsumeChannel(channel, self._transport.mux)
+        lane = self._transport.consume_channel(channel)
         self._mount(channel, lane)
         return lane
 
@@ -254,9 +303,23 @@ def _with_heartbeat(url: BrokerUrl) -> BrokerUrl:
     return replace(url, query="&".join(filter(None, (url.query, f"heartbeat={HEARTBEAT}"))))
 
 
-def _refusal(url: BrokerUrl, transport: MuxTransport) -> AccessRefused | None:
+def _transport(url: BrokerUrl) -> Transport:
+    """The multiplexer's, if it fits under this library and is not switched off."""
+    context = ssl_context(url)
+    if hot_under_aiormq():
+        from mqtool.amqp.transport import MuxTransport  # cannot be imported where the hook is missing
+
+        return MuxTransport(context)
+    from mqtool.amqp.plain_transport import PlainTransport
+
+    return PlainTransport(context)
+
+
+def _refusal(url: BrokerUrl, transport: Transport, error: BrokerError) -> AccessRefused | None:
     """Why the broker closed the connection while it was opened, where the library passes on only that it did."""
-    closed = transport.mux.closed if hasattr(transport, "mux") else None
+    closed = transport.closed
+    if closed is None and all(word in str(error) for word in ("'Connection.OpenOk'", "<Connection.Close ")):
+        return AccessRefused(f"connect to {url}: the broker closed the connection instead of opening the virtual host")
     if closed is None or closed[0] not in _NOT_ALLOWED:
         return None
     return AccessRefused(f"connect to {url}: {reply_text(ValueError(closed[1]))}")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import aiormq
+from aiormq.abc import AbstractChannel
 from aiormq.connection import TransportFactory
 from yarl import URL
 
 from mqtool.amqp import wire
+from mqtool.amqp.channels import ConsumeChannel, PublishChannel
 from mqtool.amqp.mux import Mux
 from mqtool.errors import BrokerError, ChannelLost
 
@@ -52,17 +55,17 @@ class MuxProtocol(asyncio.StreamReaderProtocol):
 
     def __init__(self, reader: MuxReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(reader, loop=loop)
-        self.paused = False
+        self.on_paused: Callable[[bool], None] = lambda paused: None
         self.on_lost: Callable[[BrokerError], None] = lambda reason: None
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
-        self.paused = True
+        self.on_paused(True)
         super().pause_writing()
 
     def resume_writing(self) -> None:
         """The socket takes bytes again."""
-        self.paused = False
+        self.on_paused(False)
         super().resume_writing()
 
     def eof_received(self) -> bool | None:
@@ -80,9 +83,11 @@ class MuxTransport(TransportFactory):
     """Opens the socket for one connection, and keeps hold of its parts.
 
     :param context: TLS context, ``None`` for plain TCP.
+    :ivar paused: whether the socket takes no more bytes for now.
     """
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
+        self.paused = False
         self._context = context
         self.mux: Mux
         self.protocol: MuxProtocol
@@ -100,13 +105,49 @@ class MuxTransport(TransportFactory):
         self.mux = reader.mux = Mux(transport.write, loop.call_soon)
         self.mux.on_corrupt = self.abort
         self.protocol.on_lost = self.mux.lost
+        self.protocol.on_paused = self._set_paused
         return reader, self.writer
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the library's connection is to be made with."""
+        return {"transport_factory": self}
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        """Reply code and text with which the broker closed the connection, once it has."""
+        return self.mux.closed if hasattr(self, "mux") else None
+
+    def _set_paused(self, paused: bool) -> None:
+        self.paused = paused
+
+    def opened(
+        self,
+        connection: aiormq.Connection,
+        on_blocked: Callable[[str | None], None],
+        on_lost: Callable[[BrokerError], None],
+    ) -> None:
+        """The library's connection is up; say what happens to it from now on."""
+        self.mux.on_blocked = on_blocked
+        self.protocol.on_lost = on_lost
+
+    def publish_channel(self, channel: AbstractChannel, frame_max: int) -> PublishChannel:
+        """Publish on this channel."""
+        return PublishChannel(channel, self.mux, frame_max)
+
+    def consume_channel(self, channel: AbstractChannel) -> ConsumeChannel:
+        """Consume on this channel."""
+        return ConsumeChannel(channel, self.mux)
+
     def abort(self, reason: str) -> None:
-        """Drop the socket, if there is one."""
+        """Drop the socket, if there is one, and say why."""
         if hasattr(self, "writer"):
             self.protocol.on_lost(ChannelLost(reason))
-            self.writer.transport.abort()
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop the socket at once."""
+        self.writer.transport.abort()
 
     async def drain(self) -> None:
         """Wait until the socket takes bytes again.
@@ -114,3 +155,7 @@ class MuxTransport(TransportFactory):
         :raises ConnectionError: it never will.
         """
         await self.writer.drain()
+
+    async def flush(self) -> None:
+        """Write everything that has collected."""
+        self.mux.flush()
