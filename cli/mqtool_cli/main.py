@@ -9,6 +9,8 @@ import typer
 
 from mqtool.errors import MqtoolError
 from mqtool_cli import broker, dlq, output, topology
+from mqtool_cli.bench import EXAMPLES as BENCH_EXAMPLES
+from mqtool_cli.bench import bench
 from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
 from mqtool_cli.consume import consume
 from mqtool_cli.exits import Code, ReaderGone
@@ -93,6 +95,7 @@ app.command(epilog=PUBLISH_EXAMPLES)(publish)
 app.command(epilog=CONSUME_EXAMPLES)(consume)
 app.add_typer(dlq.app)
 app.add_typer(broker.app)
+app.command(epilog=BENCH_EXAMPLES)(bench)
 
 
 def main() -> None:

@@ -28,6 +28,31 @@ def positive_duration(text: str) -> float:
     return seconds
 
 
+def body_size(text: str) -> int:
+    """Bytes in a size such as ``1024``, ``64KiB`` or ``10MB``, if a body can have so many."""
+    from mqtool.message import MAX_BODY_EVER
+    from mqtool.topology.units import parse_size
+
+    try:
+        size = int(text[:20]) if text.isascii() and text.isdigit() else parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} {error}") from None
+    if size > MAX_BODY_EVER:
+        raise typer.BadParameter(f"{text!r} is more than any broker takes; write at most 512MiB")
+    return size
+
+
+def processes(text: str) -> int:
+    """A number of processes, or ``auto``."""
+    from mqtool.errors import ConfigurationError
+    from mqtool.processes import how_many
+
+    try:
+        return how_many("auto" if text == "auto" else int(text))
+    except (ValueError, ConfigurationError):
+        raise typer.BadParameter(f"{text!r} is no number of processes; write 1 to 64, or auto") from None
+
+
 def point_in_time(text: str) -> datetime:
     """A point in time in ISO 8601; without a time zone it is local time."""
     from datetime import datetime
