@@ -23,6 +23,7 @@ Examples:
   mqtool consume emails --exec ./send-mail --concurrency 8 --topology topology.yml
   mqtool consume emails --exec 'curl -sf --data-binary @- "$TARGET" || exit 75'
   mqtool consume shop.tasks:worker --reload     a Python worker, in the current directory
+  mqtool consume shop.tasks:worker --processes auto
 
 Printing: a message is acked when its line has been written, not before. The line has queue, message_id, attempt,
 redelivered, headers, properties, encoding and body; encoding is json (body is the value itself), text, or base64.
@@ -39,6 +40,10 @@ of its environment:
   MQTOOL_HEADER_<NAME>: the headers, in capitals, with _ for anything but letters and digits
 
 A property that the message does not have is not set, nor is a value over 64 KiB; numbers, lists and tables are JSON.
+
+--processes: each process imports the app and has a connection of its own. One that ends is started anew, after 0.5 s
+at first and up to 30 s when that happens again and again; what it had in hand goes to the others. What is wrong from
+the start ends all, with the exit code of the one that could not start. --idle-exit: each ends when it has been idle.
 
 SIGTERM or Ctrl-C: take no more, let what runs finish (--grace), give back the rest, exit 0. A second one: stop at once.
 """
@@ -93,14 +98,23 @@ def consume(
     reload: Annotated[
         bool, typer.Option("--reload", help="With an app: start it anew when a Python file changes.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            parser=parameters.processes,
+            metavar="N|auto",
+            help="With an app: so many processes, 1 to 64; auto: one for each CPU.",
+        ),
+    ] = None,
 ) -> None:
     """Work off a queue: print messages, run a command, or a worker."""
     session = session_of(context)
     session.patient = True
     session.log_to_stderr()
     if queue or ":" not in target:
-        if reload:
-            raise typer.BadParameter("--reload goes with an app, package.module:worker")
+        for name, given in (("--reload", reload), ("--processes", processes is not None)):
+            if given:
+                raise typer.BadParameter(f"{name} goes with an app, package.module:worker")
         worker = _queue_worker(session, topology, grace, give_up)
         _consume_queue(worker, target, command, concurrency, limit, idle_exit)
         return
@@ -108,7 +122,15 @@ def consume(
     for name, value in (options | {"--grace": grace, "--give-up": give_up}).items():
         if value is not None:
             raise typer.BadParameter(f"{name} {_ONLY_QUEUE}")
-    _consume_app(session, target, limit, idle_exit, reload)
+    if processes is not None and (reload or limit is not None):
+        other = "--reload" if reload else "--limit"
+        raise typer.BadParameter(f"{other} is for one process; leave it out, or leave out --processes")
+    if reload:
+        from mqtool_cli.apps import run_with_reload
+
+        run_with_reload([argument for argument in sys.argv[1:] if argument != "--reload"])
+        return
+    _consume_app(session, target, limit, idle_exit, processes)
 
 
 def _queue_worker(session: Session, topology: Path | None, grace: float | None, give_up: float | None) -> Worker:
@@ -156,13 +178,15 @@ def _writing_failed(failure: OSError) -> None:
     raise MqtoolError(f"the output cannot be written: {failure.strerror}; the messages are back in the queue")
 
 
-def _consume_app(session: Session, app: str, limit: int | None, idle_exit: float | None, reload: bool) -> None:
-    from mqtool_cli.apps import load_worker, run_with_reload
+def _consume_app(session: Session, app: str, limit: int | None, idle_exit: float | None, processes: int | None) -> None:
+    if processes is not None:
+        from mqtool import processes as several
 
-    if reload:
-        run_with_reload([argument for argument in sys.argv[1:] if argument != "--reload"])
-        return
+        if several.reins() is None:
+            raise typer.Exit(several.supervise(several.same_command(), processes, until_idle=idle_exit is not None))
+    from mqtool_cli.apps import load_worker
+
     for name, value in (("MQTOOL_URL", session.url), ("MQTOOL_MANAGEMENT_URL", session.management_url)):
         if value is not None:
             os.environ[name] = value  # for a worker that is not told its URL
-    load_worker(app).run(limit=limit, idle_exit=idle_exit)
+    load_worker(app).run(limit=limit, idle_exit=idle_exit, processes=processes)

@@ -13,6 +13,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+SLOW = """
+import asyncio
+from pathlib import Path
+from mqtool import Worker
+
+worker = Worker(grace=60)
+
+@worker.handler("{queue}")
+async def wait(body: str) -> None:
+    print("begin", flush=True)
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+    print("the end", flush=True)
+"""
+
 
 class Terminal:
     """The command on a terminal of its own."""
@@ -134,3 +149,19 @@ def test_ctrl_c_ends_consume_in_order(terminal, queue):
     process.type("\x03")
     assert process.end() == 0
     assert "Traceback" not in process.said
+
+
+def test_ctrl_c_ends_several_processes_in_order(mqtool, terminal, queue):
+    name = queue()
+    (mqtool.folder / "slow.py").write_text(SLOW.format(queue=name))
+    mqtool("publish", name, "x")
+    process = terminal("-v", "consume", "slow:worker", "--processes", "2")
+    process.read_until("worker process 2 (pid")
+    process.read_until("begin")
+    process.type("\x03")
+    process.read_until("stopping; 1 deliveries")
+    (mqtool.folder / "go").touch()
+    assert process.end() == 0
+    assert "the end" in process.said
+    assert "Traceback" not in process.said
+    assert "KeyboardInterrupt" not in process.said

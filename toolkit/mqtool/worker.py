@@ -22,9 +22,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from mqtool import processes as several
 from mqtool.amqp.link import Link
 from mqtool.backoff import Backoff
 from mqtool.consumer import Consumer
@@ -98,6 +100,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link: Link | None = None
         self._running = False
+        self._on_consuming: Callable[[], None] | None = None
 
     # -- handlers
     def handler(
@@ -155,22 +158,46 @@ class Worker:
         return sum(consumer.handled for consumer in self._consumers)
 
     # -- running
-    def run(self, *, limit: int | None = None, idle_exit: float | None = None) -> None:
+    def run(
+        self,
+        *,
+        limit: int | None = None,
+        idle_exit: float | None = None,
+        processes: int | Literal["auto"] | None = None,
+    ) -> None:
         """Run until SIGTERM or SIGINT; a second signal stops at once. For use outside an event loop.
 
-        Parameters and errors as for :meth:`serve`.
+        :param processes: run so many processes (``auto``: one for each usable CPU) by starting this program's command
+            line anew, and supervise them: each child works when it comes to this same call. It ends when all of them
+            have. Not together with ``limit``.
+        :raises SystemExit: with ``processes``, when a process could not be started or did not end well.
+
+        Other parameters and errors as for :meth:`serve`.
         """
+        reins = several.reins() if processes is not None else None
+        if processes is not None and limit is not None:
+            raise ConfigurationError("limit is for one process: it cannot be counted over several")
+        if processes is not None and reins is None:
+            count = several.how_many(processes)
+            if code := several.supervise(several.same_command(), count, until_idle=idle_exit is not None):
+                raise SystemExit(code)
+            return
         try:
-            asyncio.run(self._run_with_signals(limit, idle_exit))
+            asyncio.run(self._run_with_signals(limit, idle_exit, reins))
         except Exception as error:
             _leave_stuck_threads(1, f"the worker ends: {error}")
             raise
         _leave_stuck_threads(0, "the worker ends")
 
-    async def _run_with_signals(self, limit: int | None, idle_exit: float | None) -> None:
+    async def _run_with_signals(self, limit: int | None, idle_exit: float | None, reins: several.Reins | None) -> None:
         loop = asyncio.get_running_loop()
+        stop: Callable[[], None] = self.stop
+        if reins is not None:  # what counts twice is the supervisor's to say
+            stop = partial(self._halt, False)
+            self._on_consuming = reins.ready
+            reins.hand_over(lambda hard: loop.call_soon_threadsafe(self._halt, hard))
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, stop)
         try:
             await self.serve(limit=limit, idle_exit=idle_exit)
         finally:
@@ -184,7 +211,10 @@ class Worker:
         Call it from the worker's event loop, a signal handler of it, or a handler; :meth:`stop_threadsafe` from
         elsewhere.
         """
-        if self._stop.is_set():
+        self._halt(self._stop.is_set())
+
+    def _halt(self, hard: bool) -> None:
+        if hard:
             self._hard.set()
         self._stop.set()
         self._ending.set()
@@ -268,6 +298,8 @@ class Worker:
             await self._start(publisher)
             if not self._ending.is_set():
                 log.info("consuming %s", ", ".join(self._handlers))
+                if self._on_consuming is not None:
+                    self._on_consuming()
                 await self._stay()
             await self._drain()
         finally:
