@@ -1,0 +1,140 @@
+"""The broker's side of a measurement: a virtual host of its own, and queues that are ready for each run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pika
+
+from benchmarks.payload import order
+from mqtool.errors import ConfigurationError
+from mqtool.testing import Broker, ExternalBroker, open_broker
+
+_SETTLE_WITHIN = 20.0
+_TOPOLOGY = """mqtool: 1
+queues:
+  work.classic: {type: classic, max-length: 10000000}
+  work.quorum: {type: quorum, max-length: 10000000}
+"""
+
+
+def find_broker(text: str) -> Broker:
+    """The broker of one ``--broker`` option.
+
+    :param text: ``AMQP_URL,MANAGEMENT_URL``, or ``native``, ``container``, ``container:IMAGE`` to start one.
+    :raises ConfigurationError: it is neither.
+    :raises Unavailable: it does not answer.
+    """
+    if "://" not in text:
+        return open_broker(text)
+    url, comma, management = text.partition(",")
+    if not comma:
+        raise ConfigurationError(
+            f"--broker {text!r} lacks the management URL, which makes the virtual host;"
+            " write amqp://user:password@host:5672/,http://host:15672"
+        )
+    broker = ExternalBroker(url, management)
+    broker.check()
+    return broker
+
+
+class Bench:
+    """One broker with a virtual host of its own, which is deleted at the end.
+
+    :ivar label: the broker's version.
+    :ivar topology: the file that was applied for the queues ``work.classic`` and ``work.quorum``.
+    """
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        self._broker = broker
+        self._name = f"mqtool-benchmark-{os.getpid()}"
+        self._folder = folder
+        self.label = broker.version
+        self.topology = folder / "topology.yml"
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.url = self._broker.create_vhost(self._name).url
+        try:
+            self._prepare()
+        except BaseException:
+            self._broker.delete_vhost(self._name)
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        self.topology.write_text(_TOPOLOGY, encoding="utf-8")
+        self._apply(self.topology)
+        self._connection = pika.BlockingConnection(pika.URLParameters(self.url + "?heartbeat=0"))
+        self._channel = self._connection.channel()
+        for kind in ("classic", "quorum"):
+            self._channel.queue_declare(f"plain.{kind}", durable=True, arguments={"x-queue-type": kind})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._broker.delete_vhost(self._name)
+
+    def _apply(self, topology: Path) -> None:
+        command = [str(Path(sys.executable).with_name("mqtool")), "apply", str(topology)]
+        environment = {**os.environ, "MQTOOL_URL": self.url, "MQTOOL_MANAGEMENT_URL": self._broker.management_url}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+    def empty(self, queue: str) -> None:
+        """Take everything out of the queue, if it is there."""
+        if self.length(queue):
+            self._channel.queue_purge(queue)
+
+    def length(self, queue: str) -> int:
+        """How many messages are ready; 0 without such a queue."""
+        found = self._look(queue)
+        return int(found.message_count) if found else 0
+
+    def consumed(self, queue: str) -> bool:
+        """Wait until the queue has a consumer; ``False`` if none comes."""
+        deadline = time.monotonic() + _SETTLE_WITHIN
+        while time.monotonic() < deadline:
+            if (found := self._look(queue)) and found.consumer_count:
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _look(self, queue: str) -> Any:
+        try:
+            return self._channel.queue_declare(queue, passive=True).method
+        except pika.exceptions.ChannelClosedByBroker:
+            self._channel = self._connection.channel()
+            return None
+
+    def settled(self, queue: str, wanted: Callable[[int], bool]) -> int:
+        """The queue's length as soon as it is as wanted, or what it is in the end."""
+        deadline = time.monotonic() + _SETTLE_WITHIN
+        while not wanted(length := self.length(queue)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return length
+
+    def fill(self, queue: str, count: int, size: int, content: str) -> None:
+        """Put so many messages into an empty queue, of bytes, of JSON, or copies of the one that it holds."""
+        exchange, key, properties = "", queue, pika.BasicProperties(delivery_mode=2)
+        body = order(size).model_dump_json().encode() if content == "json" else b"x" * size
+        if content == "own":
+            exchange, key, properties, body = self._take_one(queue)
+        with self._connection.channel() as channel:
+            for _ in range(count):
+                channel.basic_publish(exchange, key, body, properties)
+        length = self.settled(queue, lambda length: length >= count)
+        if length != count:
+            raise RuntimeError(f"{queue} holds {length} messages after {count} were put into it")
+
+    def _take_one(self, queue: str) -> tuple[str, str, Any, bytes]:
+        self.settled(queue, lambda length: length > 0)
+        method, properties, body = self._channel.basic_get(queue, auto_ack=True)
+        self.empty(queue)
+        return method.exchange, method.routing_key, properties, body
