@@ -18,8 +18,8 @@ from pika import exceptions as theirs
 from pika.adapters.utils import connection_workflow as workflow  # type: ignore[import-untyped]
 
 from mqtool.amqp import wire
-from mqtool.amqp.blocking_transport import BlockingLoop, MuxServices
-from mqtool.amqp.mux import RawDelivery
+from mqtool.amqp.blocking_loop import BlockingLoop
+from mqtool.amqp.mux import Mux, RawDelivery
 from mqtool.amqp.tls import ssl_context
 from mqtool.errors import AccessRefused, BrokerError, ChannelLost, ConfigurationError, Conflict, NotFound, Unavailable
 from mqtool.ledger import Ledger
@@ -72,8 +72,28 @@ class Question:
     name: str
 
 
+class Services(Protocol):
+    """The path that a link's messages take: :class:`mqtool.amqp.blocking_transport.MuxServices`, or
+    :class:`mqtool.amqp.blocking_plain.PlainServices`.
+
+    :ivar ioloop: what pika's connection takes for its event loop.
+    """
+
+    ioloop: object
+
+    @property
+    def mux(self) -> Mux:
+        """Knows the channel."""
+
+    def abort(self, reason: str) -> None:
+        """Drop the socket, if there is one."""
+
+    def let_go(self) -> None:
+        """Give up this process's hold on the socket, in a forked child."""
+
+
 class BlockingLink(Generic[T]):
-    """A connection with one channel in confirm mode.
+    """A connection with one channel in confirm mode, and the multiplexer under it.
 
     :param loop: whose thread all of this runs in.
     :param url: the broker.
@@ -93,7 +113,7 @@ class BlockingLink(Generic[T]):
         self._number = 0
         self._broken = ""
         self._frame_max = _DEFAULT_FRAME_MAX
-        self._services = MuxServices(loop)
+        self._services = self._make_services(loop)
         self._mux = self._services.mux
         self._mux.on_blocked = self._set_blocked
         self._mux.on_corrupt = self.abort
@@ -103,8 +123,13 @@ class BlockingLink(Generic[T]):
             on_open_callback=self._connected,
             on_open_error_callback=self._failed,
             on_close_callback=self._closed,
-            custom_ioloop=self._services,
+            custom_ioloop=self._services.ioloop,
         )
+
+    def _make_services(self, loop: BlockingLoop) -> Services:
+        from mqtool.amqp.blocking_transport import MuxServices  # cannot be imported where the hook is missing
+
+        return MuxServices(loop)
 
     # -- what can be done with it
     @property

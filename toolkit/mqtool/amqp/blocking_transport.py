@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pika.adapters.select_connection import IOLoop  # type: ignore[import-untyped]
 from pika.adapters.utils.nbio_interface import (  # type: ignore[import-untyped]
     AbstractIOReference,
     AbstractStreamProtocol,
@@ -22,10 +21,8 @@ from pika.adapters.utils.nbio_interface import (  # type: ignore[import-untyped]
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter  # type: ignore[import-untyped]
 
 from mqtool.amqp import wire
+from mqtool.amqp.blocking_loop import BlockingLoop
 from mqtool.amqp.mux import Mux
-from mqtool.amqp.quiet import keep_quiet
-
-keep_quiet("pika")
 
 #: pika copies what is left of a piece whenever the socket has taken a part of it, so no piece may be very large.
 _PIECE = 128 * 1024
@@ -33,33 +30,6 @@ _PIECE = 128 * 1024
 _SIGN_OF_LIFE = 1.0
 #: Seconds that the resolver may take for a host name. The system's own limit is much longer.
 _RESOLVE_TIMEOUT = 10.0
-
-
-class BlockingLoop:
-    """The event loop of one I/O thread. Only :meth:`soon` and :meth:`stop` may be called from other threads."""
-
-    def __init__(self) -> None:
-        self.native = IOLoop()
-
-    def run(self) -> None:
-        """Run until stopped."""
-        self.native.start()
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` in the loop's thread."""
-        self.native.add_callback_threadsafe(callback)
-
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once ``seconds`` have passed."""
-        self.native.call_later(seconds, callback)
-
-    def stop(self) -> None:
-        """Make :meth:`run` return."""
-        self.native.add_callback_threadsafe(self.native.stop)
-
-    def close(self) -> None:
-        """Free its file descriptors, after :meth:`run` has returned."""
-        self.native.close()
 
 
 class MuxServices(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no types
@@ -71,6 +41,7 @@ class MuxServices(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has 
     def __init__(self, loop: BlockingLoop) -> None:
         super().__init__(loop.native)
         self.mux = Mux(self._write, lambda flush: None)
+        self.ioloop: object = self  # what pika's connection takes for its event loop
         self.transport: Any = None
         self.aborted: BaseException | None = None
         self._descriptor = -1

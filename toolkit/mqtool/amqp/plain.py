@@ -167,11 +167,14 @@ class PlainConsumeChannel(ConsumeChannel):
         self, queue: str, on_delivery: Callable[[Incoming], None], on_cancelled: Callable[[str], None]
     ) -> str:
         """As :meth:`ConsumeChannel.consume`."""
+        self._check()
         tag = f"mqtool.plain.{next(_consumer_numbers)}"
         self._consumers[tag.encode()] = (queue, on_delivery)
         self._cancelled[tag] = on_cancelled
 
         async def deliver(message: DeliveredMessage) -> None:
+            if self.lost is not None:  # dropped by us, and not yet closed by the library
+                return
             number = message.delivery_tag or 0
             self._acks.delivered(number)
             on_delivery(Incoming(number, queue, bool(message.redelivered), message.body, _PlainRaw(message)))

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from mqtool.amqp.blocking import BlockingLink
-from mqtool.amqp.blocking_transport import BlockingLoop
+from mqtool.amqp.blocking_loop import BlockingLoop
+from mqtool.amqp.blocking_plain import blocking_link
 from mqtool.backoff import Backoff
 from mqtool.errors import AccessRefused, BrokerError, ConfigurationError, MqtoolError, Unavailable
 from mqtool.settings import BrokerUrl, Settings
@@ -116,7 +117,7 @@ class Connector:
             self._give_up(Unavailable("; ".join(self._failed)))
             return
         try:
-            self._link = BlockingLink(self._loop, url, self._name, self)
+            self._link = blocking_link(self._loop, url, self._name, self)
         except ConfigurationError as error:
             self._give_up(error)
 

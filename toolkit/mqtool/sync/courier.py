@@ -12,7 +12,7 @@ import time
 from collections import deque
 
 from mqtool.amqp.blocking import BlockingLink
-from mqtool.amqp.blocking_transport import BlockingLoop
+from mqtool.amqp.blocking_loop import BlockingLoop
 from mqtool.blame import explain
 from mqtool.errors import (
     AccessRefused,
