@@ -201,6 +201,49 @@ def test_a_frame_is_handed_on_as_soon_as_it_is_complete(stream: list[Frame], dat
 DELIVER = commands.Basic.Deliver("tag", 7, False, "x", "k")
 
 
+def recorded() -> list[Frame]:
+    """Something of everything that a broker sends."""
+    deliver = commands.Basic.Deliver("tag", 7, True, "exchange", "key")
+    returned = commands.Basic.Return(312, "NO_ROUTE", "exchange", "key")
+    first = [Frame(data) for data in content(1, deliver, "a", [b"one", b"two"])]
+    first[-1].call = (1, "deliver", "exchange", "key", "a", b"onetwo")
+    second = [Frame(data) for data in content(2, returned, "b", [])]
+    second[-1].call = (2, "return", "exchange", "key", "b", b"")
+    third = [Frame(data) for data in content(1, deliver, "c", [b"whole"])]
+    third[-1].call = (1, "deliver", "exchange", "key", "c", b"whole")
+    foreign = [Frame(data, library=True) for data in content(FOREIGN, deliver, "d", [b"theirs"])]
+    confirms = [
+        Frame(marshal(2, commands.Basic.Ack(9, True)), call=(2, "confirm", 9, True, True)),
+        Frame(marshal(2, commands.Basic.Nack(10, False)), call=(2, "confirm", 10, False, False)),
+    ]
+    blocked = Frame(marshal(0, commands.Connection.Blocked("low")), True, (0, "blocked", "low"))
+    beat = Frame(marshal(0, heartbeat.Heartbeat()), library=True)
+    return [*first[:2], blocked, *second, *confirms, *first[2:], *foreign, beat, *third]
+
+
+def test_a_stream_cut_at_any_one_or_two_places_gives_the_same() -> None:
+    stream = recorded()
+    octets = b"".join(one.data for one in stream)
+    library = b"".join(one.data for one in stream if one.library)
+    calls = [one.call for one in stream if one.call]
+    for at in range(len(octets) + 1):
+        for size in (0, 1, 7, 40):
+            desk = Desk()
+            assert desk.feed([octets[:at], octets[at : at + size], octets[at + size :]]) == library
+            assert desk.calls == calls
+            assert desk.corrupt == []
+
+
+def test_a_channel_that_the_broker_closes_is_told_at_once_and_the_library_gets_it_too() -> None:
+    close = marshal(1, commands.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
+    foreign = marshal(FOREIGN, commands.Channel.Close(404, "NOT_FOUND - no queue", 50, 10))
+    for pieces in (whole(foreign + close), bytewise(foreign + close)):
+        desk, told = Desk(), []
+        desk.mux.on_channel_closed = lambda *what, told=told: told.append(what)
+        assert desk.feed(pieces) == foreign + close
+        assert told == [(1, 404, "NOT_FOUND - no exchange")]
+
+
 def test_a_message_without_body_is_complete_with_its_header() -> None:
     desk = Desk()
     desk.feed(content(1, DELIVER, "id", []))

@@ -38,6 +38,14 @@ _TABLE: tuple[tuple[type[BaseException], type[BrokerError]], ...] = (
     (OSError, Unavailable),
 )
 
+#: The library's own, for a channel that the broker closes.
+_BY_REPLY_CODE: dict[int, type[theirs.AMQPError]] = {
+    403: theirs.ChannelAccessRefused,
+    404: theirs.ChannelNotFoundEntity,
+    405: theirs.ChannelLockedResource,
+    406: theirs.ChannelPreconditionFailed,
+}
+
 #: The client library is stricter than the broker.
 _NAMES = "the AMQP library takes only ASCII letters, digits, spaces and -_.:@#,/+ in names; rename it"
 
@@ -58,6 +66,11 @@ def translate(error: BaseException, while_doing: str) -> BrokerError:
         if isinstance(error, their_type):
             return our_type(f"{while_doing}: {reply_text(error)}")
     return ChannelLost(f"{while_doing}: {reply_text(error)}")
+
+
+def closed_by_broker(code: int, text: str) -> BrokerError:
+    """Why the broker has closed a channel, from its reply code and text."""
+    return translate(_BY_REPLY_CODE.get(code, theirs.ChannelClosed)(text), "closed by the broker")
 
 
 def reply_text(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import aiormq
 from aiormq.abc import AbstractChannel
 
 from mqtool.amqp.channels import ConsumeChannel, DeclareChannel, PublishChannel
-from mqtool.amqp.foreign import reply_text, translate, translated
+from mqtool.amqp.foreign import closed_by_broker, reply_text, translate, translated
 from mqtool.amqp.mux import Mux
 from mqtool.amqp.path import hot_under_aiormq
 from mqtool.amqp.quiet import keep_quiet
@@ -108,6 +108,7 @@ class Link:
         self._connection = connection
         self._transport = transport
         transport.opened(connection, self._set_blocked, self._set_lost)
+        transport.mux.on_channel_closed = self._channel_closed
         connection.closing.add_done_callback(self._library_closed)
 
     # -- opening and closing
@@ -281,6 +282,10 @@ class Link:
         self.blocked = reason
         for callback in self.on_blocked:
             callback(reason)
+
+    def _channel_closed(self, number: int, code: int, text: str) -> None:
+        """Tell the channel before the library answers: what was written behind its answer would end the connection."""
+        self._transport.mux.detach(number, closed_by_broker(code, text))
 
     def _library_closed(self, future: asyncio.Future[None]) -> None:
         self._set_lost(_why(future))

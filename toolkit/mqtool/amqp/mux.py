@@ -113,6 +113,8 @@ class Mux:
         self.lanes: dict[int, Lane] = {}
         self.on_blocked: Callable[[str | None], None] = lambda reason: None
         self.on_corrupt: Callable[[str], None] = lambda reason: None
+        #: Told number, reply code and text when the broker closes a channel that has a lane.
+        self.on_channel_closed: Callable[[int, int, str], None] = lambda channel, code, text: None
         #: Reply code and text with which the broker closed the connection, once it has.
         self.closed: tuple[int, str] | None = None
         self.frame_max = MAX_FRAME
@@ -240,6 +242,8 @@ class Mux:
                     raise ValueError("a message begins before the one before it has ended")
                 self._partial[channel] = _Partial(data[at + 7 : end - 1])
                 return end
+            if method == wire.CHANNEL_CLOSE:
+                self.on_channel_closed(channel, *_reply(data[at + 7 : end - 1]))
             return 0
         return self._content(lane, kind, channel, data, at, end)
 
@@ -276,7 +280,7 @@ class Mux:
         elif method == wire.UNBLOCKED:
             self.on_blocked(None)
         elif method == wire.CLOSE and len(payload) > 6:
-            self.closed = (int.from_bytes(payload[4:6], "big"), wire.read_short_string(payload, 6)[0])
+            self.closed = _reply(payload)
 
     # -- lanes
     def attach(self, channel: int, lane: Lane) -> None:
@@ -296,3 +300,8 @@ class Mux:
         self._dirty.clear()
         for channel in list(self.lanes):
             self.detach(channel, reason)
+
+
+def _reply(payload: bytes) -> tuple[int, str]:
+    """Reply code and text of a method that closes a channel or the connection."""
+    return int.from_bytes(payload[4:6], "big"), wire.read_short_string(payload, 6)[0]

@@ -102,7 +102,7 @@ class MuxTransport(TransportFactory):
             lambda: self.protocol, url.host or "", url.port or 0, ssl=self._context
         )
         self.writer = asyncio.StreamWriter(transport, self.protocol, reader, loop)
-        self.mux = reader.mux = Mux(transport.write, loop.call_soon)
+        self.mux = reader.mux = Mux(self._write, loop.call_soon)
         self.mux.on_corrupt = self.abort
         self.protocol.on_lost = self.mux.lost
         self.protocol.on_paused = self._set_paused
@@ -117,6 +117,11 @@ class MuxTransport(TransportFactory):
     def closed(self) -> tuple[int, str] | None:
         """Reply code and text with which the broker closed the connection, once it has."""
         return self.mux.closed if hasattr(self, "mux") else None
+
+    def _write(self, data: bytes) -> None:
+        transport = self.writer.transport
+        if not transport.is_closing():  # the library has closed it, and tells it in a moment
+            transport.write(data)
 
     def _set_paused(self, paused: bool) -> None:
         self.paused = paused
