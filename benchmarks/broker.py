@@ -14,7 +14,7 @@ from typing import Any, Self
 import pika
 
 from benchmarks.payload import order
-from mqtool.errors import ConfigurationError
+from mqtool.errors import ConfigurationError, MqtoolError
 from mqtool.testing import Broker, ExternalBroker, open_broker
 
 _SETTLE_WITHIN = 20.0
@@ -85,7 +85,9 @@ class Bench:
     def _apply(self, topology: Path) -> None:
         command = [str(Path(sys.executable).with_name("mqtool")), "apply", str(topology)]
         environment = {**os.environ, "MQTOOL_URL": self.url, "MQTOOL_MANAGEMENT_URL": self._broker.management_url}
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise MqtoolError(f"mqtool apply: {done.stderr.strip()}")
 
     def empty(self, queue: str) -> None:
         """Take everything out of the queue, if it is there."""

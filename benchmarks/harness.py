@@ -43,7 +43,9 @@ class Case:
 
     def suits(self, client: Client) -> bool:
         """Whether the client takes part."""
-        return self.operation in client.operations and (self.operation != "publish" or self.window <= client.widest)
+        if self.operation == "publish":
+            return "publish" in client.operations and self.window <= client.widest
+        return self.operation in client.operations and self.window >= client.narrowest
 
 
 def run_case(
@@ -159,6 +161,7 @@ class _Run:
             size=self._case.size,
             window=window,
             warm_up=0 if verb == "consume" or count else max(min(window, self._count // 4), 20),
+            linger=self._client.linger,
             topology=str(self._bench.topology),
         )
 

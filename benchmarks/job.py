@@ -17,9 +17,6 @@ from benchmarks.payload import STAMP, stamped
 Verb = Literal["publish", "consume"]
 Operation = Literal["publish", "consume", "latency", "tasks"]
 
-#: How long the last acknowledgements have to leave, in seconds, before a consuming process ends.
-_ACKS_LEAVE_WITHIN = 0.3
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -31,6 +28,7 @@ class Job:
     :ivar size: bytes of a body.
     :ivar window: messages without a confirm (publish), or unacked ones (consume).
     :ivar rate: messages a second, 0 for as many as it can.
+    :ivar linger: seconds between the last message and the end of a consuming process, for its last acks to leave.
     """
 
     client: str
@@ -44,6 +42,7 @@ class Job:
     window: int
     rate: float = 0.0
     warm_up: int = 0
+    linger: float = 0.3
     topology: str | None = None
 
     def dump(self) -> str:
@@ -89,7 +88,7 @@ class Span:
             self.delays.append(time.monotonic() - int(body[:STAMP]) / 1e9)
         if self._seen == self._job.count:
             self.stop()
-            threading.Timer(_ACKS_LEAVE_WITHIN, self.leave).start()
+            threading.Timer(self._job.linger, self.leave).start()
 
     def hitter(self) -> Callable[[bytes | str | None], None]:
         """:meth:`hit` for handlers that always give it the body, also where only ``latency`` wants it."""

@@ -171,14 +171,8 @@ def case_table(records: Sequence[Record], bases: Sequence[str]) -> str:
 
 def set_up(clients: Iterable[Client]) -> str:
     """How each client is set up."""
-    return (
-        table(
-            ("client", "operations", "set up"),
-            ([c.name, ", ".join(sorted(c.operations)), c.setup] for c in clients),
-            left=True,
-        )
-        + "\n"
-    )
+    lines = ([client.name, ", ".join(sorted(client.operations)), client.setup] for client in clients)
+    return table(("client", "operations", "set up"), lines, left=True) + "\n"
 
 
 def report(records: Sequence[Record], bases: Sequence[str]) -> str:
