@@ -102,3 +102,28 @@ def test_reload_without_watchfiles_says_what_to_install(offline, tmp_path):
     assert (done.returncode, done.stderr) == (
         2, "mqtool: --reload needs the package watchfiles; pip install 'mqtool[reload]'\n",
     )  # fmt: skip
+
+
+STUCK = """
+import time
+from mqtool import Worker
+
+worker = Worker(grace=0.2)
+
+@worker.handler("{queue}")
+def work(body: str) -> None:
+    print("begin", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_thread_that_does_not_end_is_left_behind(mqtool, queue, depth, until, tmp_path):
+    name = queue()
+    (tmp_path / "stuck.py").write_text(STUCK.format(queue=name))
+    process = mqtool.start("consume", "stuck:worker")
+    mqtool("publish", name, "x")
+    process.until_said("begin")
+    process.signal(signal.SIGTERM)
+    assert process.end(15) == 0
+    assert b"1 handlers still run in threads, leaving without them" in process.err
+    until(lambda: depth(name), 1)

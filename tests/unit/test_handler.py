@@ -7,7 +7,6 @@ import contextvars
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +20,7 @@ from mqtool.errors import ConfigurationError
 from mqtool.handler import Handler, make_handler
 from mqtool.message import Properties
 from mqtool.settlement import DeadLetter, InvalidBody
+from mqtool.threads import Threads
 
 if TYPE_CHECKING:
     from .conftest import Arrive
@@ -53,14 +53,15 @@ def handler(function: Callable[..., Any], **options: Any) -> Handler:
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
+async def threads() -> AsyncIterator[Threads]:
     """Where synchronous handlers run."""
-    with ThreadPoolExecutor(1, thread_name_prefix="handlers") as pool:
-        yield pool
+    pool = Threads(1)
+    yield pool
+    pool.shutdown()
 
 
 @pytest.fixture
-def call(threads: ThreadPoolExecutor, arrive: Arrive) -> Callable[..., Coroutine[Any, Any, object]]:
+def call(threads: Threads, arrive: Arrive) -> Callable[..., Coroutine[Any, Any, object]]:
     """Call a function as the consumer would, on one body."""
 
     async def call(function: Any, body: bytes = b"{}", sent: Properties = Properties(), **options: Any) -> object:
@@ -428,7 +429,7 @@ async def test_a_function_that_takes_only_the_delivery_has_nothing_decoded(call:
 
 async def test_synchronous_functions_run_in_the_threads_given(call: Call) -> None:
     name = await call(lambda body: threading.current_thread().name)
-    assert name.startswith("handlers")
+    assert name.startswith("mqtool-handler")
 
 
 async def test_asynchronous_functions_run_on_the_event_loop(call: Call) -> None:

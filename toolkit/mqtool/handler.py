@@ -7,16 +7,19 @@ import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mqtool.backoff import Backoff
 from mqtool.delivery import Delivery, decode_json, decode_text
 from mqtool.errors import ConfigurationError
 from mqtool.message import JSON, TEXT
 from mqtool.settlement import InvalidBody
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from mqtool.threads import Threads
 
 Decoder = Callable[[Delivery], Any]
 
@@ -43,7 +46,7 @@ class Handler:
     is_async: bool
 
     async def call(self, delivery: Delivery, threads: Executor) -> object:
-        """Run the user's function on one delivery; sync functions run in ``threads``.
+        """Run the user's function on one delivery; sync functions run in ``threads``, :class:`~mqtool.threads.Threads`.
 
         :raises InvalidBody: the body is not what the function asks for.
         """
@@ -51,21 +54,12 @@ class Handler:
         if self.takes_delivery:
             arguments.append(delivery)
         if not self.is_async:
-            context = copy_context()
-            loop = asyncio.get_running_loop()
-            result = await loop.run_in_executor(threads, lambda: context.run(_call, self.function, arguments))
+            result = await cast("Threads", threads).call(self.function, arguments)
             return await result if inspect.isawaitable(result) else result
         if self.timeout is None:
             return await self.function(*arguments)
         async with asyncio.timeout(self.timeout):
             return await self.function(*arguments)
-
-
-def _call(function: Callable[..., Any], arguments: list[Any]) -> object:
-    try:
-        return function(*arguments)
-    except StopIteration as error:  # a future cannot carry it: whoever waits would wait for ever
-        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def make_handler(

@@ -17,11 +17,7 @@ import contextlib
 import logging
 import os
 import signal
-import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -36,6 +32,7 @@ from mqtool.message import MAX_BODY_EVER
 from mqtool.publisher import Publisher
 from mqtool.settings import Settings
 from mqtool.settler import Settler
+from mqtool.threads import Threads, leave_stuck
 
 if TYPE_CHECKING:
     from mqtool.topology import Topology
@@ -47,10 +44,6 @@ F = TypeVar("F", bound=HandlerFunction)
 DEFAULT_CONCURRENCY = 10
 DEFAULT_GRACE = 30.0
 _RECONNECT = Backoff(attempts=None, initial=0.2, factor=2, maximum=10, jitter=0.2)
-#: Names of the threads that synchronous handlers run in begin so.
-_THREADS = "mqtool-handler"
-#: Idle threads end by themselves when the pool is shut down; those that have not after so many seconds are busy.
-_THREADS_END_WITHIN = 1.0
 #: A connection that is lost within so many seconds counts as one that could not be opened.
 _SHORT_LIVED = 5.0
 #: How long a hard stop waits for a connection's orderly end, in seconds.
@@ -185,9 +178,9 @@ class Worker:
         try:
             asyncio.run(self._run_with_signals(limit, idle_exit, reins))
         except Exception as error:
-            _leave_stuck_threads(1, f"the worker ends: {error}")
+            leave_stuck(1, f"the worker ends: {error}")
             raise
-        _leave_stuck_threads(0, "the worker ends")
+        leave_stuck(0, "the worker ends")
 
     async def _run_with_signals(self, limit: int | None, idle_exit: float | None, reins: several.Reins | None) -> None:
         loop = asyncio.get_running_loop()
@@ -248,7 +241,7 @@ class Worker:
             self._ending.clear()  # an earlier limit is of no concern any more
         self._running, self._loop = True, asyncio.get_running_loop()
         concurrency = sum(h.concurrency for h in self._handlers.values() if not h.is_async)
-        threads = ThreadPoolExecutor(max(concurrency, 1), thread_name_prefix=_THREADS)
+        threads = Threads(concurrency)
         publisher = Publisher(self._settings, max_body=MAX_BODY_EVER, name=f"{self._name} (retries)")
         self._consumers = [self._consumer(handler, publisher, threads) for handler in self._handlers.values()]
         idle = asyncio.create_task(self._watch_idle(idle_exit))
@@ -260,9 +253,9 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HARD_CLOSE if self._hard.is_set() else None):
                     await publisher.close()
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown()
 
-    def _consumer(self, handler: Handler, publisher: Publisher, threads: ThreadPoolExecutor) -> Consumer:
+    def _consumer(self, handler: Handler, publisher: Publisher, threads: Threads) -> Consumer:
         policy, dead_letters = Backoff(), True
         if self._topology is not None:
             policy = self._topology.retry_policy(handler.queue)
@@ -449,18 +442,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
-
-
-def _leave_stuck_threads(code: int, why: str) -> None:
-    """Do not let the interpreter wait for handlers that were given up: their messages are back in the queue."""
-    deadline = time.monotonic() + _THREADS_END_WITHIN
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
-    for thread in threads:
-        thread.join(max(deadline - time.monotonic(), 0))
-    stuck = sum(thread.is_alive() for thread in threads)
-    if stuck:
-        log.warning("%s; %d handlers still run in threads, leaving without them", why, stuck)
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
