@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from lanes import PATHS, SENDERS, Sender, Sent, declare, linked, outcomes, read, sending, tuned
@@ -78,57 +76,6 @@ async def fill(url: str, *bodies: bytes) -> None:
 
 def noise(size: int) -> bytes:
     return (NOISE * (size // len(NOISE) + 1))[:size]
-
-
-# -- properties -----------------------------------------------------------------------------------------
-
-HEADERS = {
-    "true": True, "false": False, "null": None,
-    "zero": 0, "int8": -(2**7), "uint8": 2**8 - 1, "int16": -(2**15), "uint16": 2**16 - 1,
-    "int32": -(2**31), "uint32": 2**32 - 1, "int64": -(2**63), "largest": 2**63 - 1,
-    "double": 0.1, "float": 0.5, "huge": 1.7976931348623157e308, "tiny": 5e-324, "negative": -1e-7,
-    "decimal": Decimal("3.14"), "minus": Decimal("-2.718"), "whole": Decimal(42), "none": Decimal("0.00"),
-    "text": "Grüße, 漢字, 🐇", "empty": "", "nul": "a\0b", "long": "ü" * 3000,
-    "bytes": bytes(range(256)), "no bytes": b"",
-    "when": datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC), "epoch": datetime(1970, 1, 1, tzinfo=UTC),
-    "table": {"a": {"b": {"c": [1, "zwei", {"drei": None}]}}, "x": b"\xff"}, "no table": {},
-    "array": [True, -1, 2**40, 0.25, Decimal("1.5"), "ß", b"\x00", None, [[]], {"k": [1]}], "no array": [],
-    "Schlüssel ✓": "named in UTF-8", "n" * 200: "named at length",
-}  # fmt: skip
-EVERY = Properties(
-    content_type="text/plain; charset=utf-8", content_encoding="identität", headers=HEADERS, delivery_mode=2,
-    priority=7, correlation_id="c" * 255, reply_to="antwort", expiration="600000", message_id="id-1",
-    timestamp=1_772_323_199, type="Bestellung", user_id="guest", app_id="tests",
-)  # fmt: skip
-LEAST = Properties(message_id="id-2")
-
-
-async def test_what_is_published_arrives_with_the_same_properties(vhost: VirtualHost, sender: Sender) -> None:
-    await declare(vhost.url, "q")
-    for path in PATHS:
-        messages = [Sent(b"every", properties=EVERY), Sent(b"least", properties=LEAST)]
-        await sender.publish(*messages)
-        assert await outcomes(messages) == ["accepted"] * 2
-        every, least = await read(vhost.url, 2, path)
-        assert_same(every.properties, EVERY)
-        assert every.properties.headers.keys() == HEADERS.keys()
-        assert_same(least.properties, LEAST)
-        for incoming in (every, least):
-            assert (incoming.exchange, incoming.routing_key, incoming.redelivered) == ("", "q", False)
-
-
-def assert_same(found: Properties, expected: Properties) -> None:
-    """Equal in value and type, which ``==`` alone does not see: True is 1, and 1.0 is."""
-    assert found == expected
-    assert typed(found) == typed(expected)
-
-
-def typed(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {name: typed(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [typed(one) for one in value]
-    return type(value)
 
 
 # -- bodies ----------------------------------------------------------------------------------------------
