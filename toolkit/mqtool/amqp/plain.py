@@ -2,13 +2,15 @@
 
 They do what :mod:`mqtool.amqp.channels` does, several times slower. What they cannot do:
 
-- Property bytes that aiormq cannot decode (text that is not UTF-8, a field type that it does not know) make it close
-  the connection, with everything on it. Publishing refuses such text; a message of somebody else's that has it comes
-  again and again, until the delivery limit of its queue ends that.
+- Properties that aiormq cannot decode (an id or the name of a header that is not UTF-8, a field type that it does not
+  know) make it close the connection, with everything on it. Publishing refuses them; a message of somebody else's that
+  has them comes again and again, until the delivery limit of its queue ends that.
 - Of time stamps after the year 2106 aiormq makes others: it takes them for milliseconds.
 - aiormq knows returned messages by their ids alone. So a message without one gets one, and of messages with the same id
   only one is under way at a time.
 - aiormq takes only ASCII letters, digits, spaces and ``-_.:@#,/+`` in the name of an exchange.
+- A channel that the broker closes while much is in flight may take the connection with it: aiormq goes on writing on it
+  for a moment.
 - What the connection has taken for writing cannot be seen: ``flush()`` starts the writing of acks and does not end it.
 """
 
