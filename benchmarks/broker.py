@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pika
+import pika  # type: ignore[import-untyped]
 
 from benchmarks.payload import order
 from mqtool.errors import ConfigurationError, MqtoolError
@@ -71,7 +71,7 @@ class Bench:
 
     def _prepare(self) -> None:
         self.topology.write_text(_TOPOLOGY, encoding="utf-8")
-        self._apply(self.topology)
+        self.apply(self.topology)
         self._connection = pika.BlockingConnection(pika.URLParameters(self.url + "?heartbeat=0"))
         self._channel = self._connection.channel()
         for kind in ("classic", "quorum"):
@@ -82,7 +82,11 @@ class Bench:
     ) -> None:
         self._broker.delete_vhost(self._name)
 
-    def _apply(self, topology: Path) -> None:
+    def apply(self, topology: Path) -> None:
+        """Run ``mqtool apply`` on a topology file.
+
+        :raises MqtoolError: it fails.
+        """
         command = [str(Path(sys.executable).with_name("mqtool")), "apply", str(topology)]
         environment = {**os.environ, "MQTOOL_URL": self.url, "MQTOOL_MANAGEMENT_URL": self._broker.management_url}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -101,12 +105,17 @@ class Bench:
 
     def consumed(self, queue: str) -> bool:
         """Wait until the queue has a consumer; ``False`` if none comes."""
+        return self._until(lambda: (found := self._look(queue)) is not None and found.consumer_count > 0)
+
+    def abandoned(self, queue: str) -> bool:
+        """Wait until the queue has no consumer any more."""
+        return self._until(lambda: (found := self._look(queue)) is None or found.consumer_count == 0)
+
+    def _until(self, condition: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + _SETTLE_WITHIN
-        while time.monotonic() < deadline:
-            if (found := self._look(queue)) and found.consumer_count:
-                return True
+        while not (met := condition()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        return False
+        return met
 
     def _look(self, queue: str) -> Any:
         try:
@@ -117,10 +126,8 @@ class Bench:
 
     def settled(self, queue: str, wanted: Callable[[int], bool]) -> int:
         """The queue's length as soon as it is as wanted, or what it is in the end."""
-        deadline = time.monotonic() + _SETTLE_WITHIN
-        while not wanted(length := self.length(queue)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return length
+        self._until(lambda: wanted(self.length(queue)))
+        return self.length(queue)
 
     def fill(self, queue: str, count: int, size: int, content: str) -> None:
         """Put so many messages into an empty queue, of bytes, of JSON, or copies of the one that it holds."""

@@ -166,7 +166,7 @@ class _Run:
         )
 
     def _start(self, job: Job) -> _Process:
-        return _Process(_c_command(job) if not self._client.module else _python_command(job))
+        return _Process(_c_command(job) if not self._client.module else python_command(job))
 
 
 class _Process:
@@ -200,7 +200,8 @@ class _Process:
             self._process.communicate()
 
 
-def _python_command(job: Job) -> list[str]:
+def python_command(job: Job) -> list[str]:
+    """The command line of a client process."""
     return [sys.executable, "-m", "benchmarks.clients", job.dump()]
 
 
