@@ -14,6 +14,8 @@ from mqtool_cli.bench import bench
 from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
 from mqtool_cli.consume import consume
 from mqtool_cli.exits import Code, ReaderGone
+from mqtool_cli.plan import EXAMPLES as PLAN_EXAMPLES
+from mqtool_cli.plan import plan
 from mqtool_cli.publish import EXAMPLES as PUBLISH_EXAMPLES
 from mqtool_cli.publish import publish
 from mqtool_cli.session import Format, Session
@@ -89,6 +91,7 @@ def options(
 
 
 app.command(epilog=topology.APPLY_EXAMPLES)(topology.apply)
+app.command(epilog=PLAN_EXAMPLES)(plan)
 app.command(epilog=topology.VALIDATE_EXAMPLES)(topology.validate)
 app.command(epilog=topology.SCHEMA_EXAMPLES)(topology.schema)
 app.command(epilog=PUBLISH_EXAMPLES)(publish)

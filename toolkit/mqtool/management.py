@@ -58,6 +58,10 @@ class Management:
         """All bindings of the virtual host."""
         return list(await self._get(f"/api/bindings/{self._vhost}"))
 
+    async def exchanges(self) -> list[dict[str, Any]]:
+        """All exchanges of the virtual host."""
+        return list(await self._get(f"/api/exchanges/{self._vhost}"))
+
     async def queues(self) -> list[dict[str, Any]]:
         """All queues of the virtual host, with their counts as the statistics last saw them."""
         return list(await self._get(f"/api/queues/{self._vhost}"))

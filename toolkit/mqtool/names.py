@@ -42,6 +42,14 @@ def dead_letter_queue(queue: str) -> str:
     return queue + DEAD_SUFFIX
 
 
+def work_queue_of(queue: str) -> str | None:
+    """The work queue that a queue with this name would serve, as return lane or for dead letters; ``None``: none."""
+    for suffix in (RETURN_SUFFIX, DEAD_SUFFIX):
+        if queue.endswith(suffix) and len(queue) > len(suffix):
+            return queue.removesuffix(suffix)
+    return None
+
+
 def target_word(queue: str) -> str:
     """A queue's name as ONE word of a topic key: ``eu.orders`` must not match ``orders``.
 

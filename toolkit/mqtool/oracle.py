@@ -40,8 +40,8 @@ class Mismatch:
 
     def __str__(self) -> str:
         return (
-            f"{self.kind} {self.name!r}: argument {self.argument} is {_shown(self.on_broker)} on the broker "
-            f"and {_shown(self.in_file)} in the file"
+            f"{self.kind} {self.name!r}: argument {self.argument} is {shown(self.on_broker)} on the broker "
+            f"and {shown(self.in_file)} in the file"
         )
 
 
@@ -81,7 +81,10 @@ def _value(text: str) -> Any:
         return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as users read it."""
     if value is ABSENT:
         return "not set"
+    if value == "":
+        return '""'
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -60,9 +60,12 @@ def test_wrong_usage_is_said_without_importing_the_library():
     assert (set(modules) & HEAVY) - FOR_VALUES == set()
 
 
+COMMANDS = "apply\nplan\nvalidate\nschema\npublish\nconsume\nbench\ndlq\nbroker\n"
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("mqtool ", "apply\nvalidate\nschema\npublish\nconsume\ndlq\nbroker\n"), ("mqtool dlq re", "replay\n")],
+    [("mqtool ", COMMANDS), ("mqtool dlq re", "replay\n")],
 )
 def test_completion_needs_no_broker(words, offered):
     line = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}

@@ -357,6 +357,16 @@ class DeclareChannel:
         with translated(f"bind exchange {destination!r} to {source!r}"):
             await self._channel.exchange_bind(destination, source, key, arguments=dict(arguments))
 
+    async def unbind_queue(self, queue: str, exchange: str, key: str, arguments: Mapping[str, Any]) -> None:
+        """Remove a binding; nothing happens if there is none."""
+        with translated(f"unbind queue {queue!r} from {exchange!r}"):
+            await self._channel.queue_unbind(queue, exchange, key, arguments=dict(arguments))
+
+    async def unbind_exchange(self, destination: str, source: str, key: str, arguments: Mapping[str, Any]) -> None:
+        """Remove a binding between exchanges; nothing happens if there is none."""
+        with translated(f"unbind exchange {destination!r} from {source!r}"):
+            await self._channel.exchange_unbind(destination, source, key, arguments=dict(arguments))
+
     async def purge(self, queue: str) -> int:
         """Throw away the ready messages; returns how many."""
         with translated(f"purge queue {queue!r}"):
@@ -369,10 +379,13 @@ class DeclareChannel:
             answer = await self._channel.queue_delete(queue)
         return answer.message_count or 0
 
-    async def delete_exchange(self, name: str) -> None:
-        """Delete the exchange with its bindings."""
+    async def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
+        """Delete the exchange with its bindings.
+
+        :raises Conflict: ``if_unused``, and it is the source of a binding.
+        """
         with translated(f"delete exchange {name!r}"):
-            await self._channel.exchange_delete(name)
+            await self._channel.exchange_delete(name, if_unused=if_unused)
 
     async def close(self) -> None:
         """Close the channel. Safe to call on one that the broker has closed."""

@@ -54,6 +54,7 @@ def compile_layout(topology: Topology, features: Features = Features()) -> Layou
         queues=tuple(queues),
         bindings=tuple(bindings),
         policies=tuple(_policy(name, policy) for name, policy in topology.policies.items()),
+        owner=topology.owner,
     )
     return advise(topology, layout, features)
 

@@ -72,7 +72,10 @@ class Warning:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Everything that a topology file asks of one virtual host, in an order in which it can be declared."""
+    """Everything that a topology file asks of one virtual host, in an order in which it can be declared.
+
+    ``owner`` is the file's; what shared objects there are belongs to nobody.
+    """
 
     vhost: str | None
     exchanges: tuple[Exchange, ...]
@@ -80,6 +83,7 @@ class Layout:
     bindings: tuple[Binding, ...]
     warnings: tuple[Warning, ...] = ()
     policies: tuple[Mapping[str, Any], ...] = ()
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

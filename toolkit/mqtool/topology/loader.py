@@ -24,6 +24,14 @@ def load(path: str | PathLike[str], *, environment: Mapping[str, str]) -> Topolo
     :param environment: where ``${NAME}`` is looked up, for example ``os.environ``.
     :raises TopologyError: it cannot be read or is wrong; it holds every problem found, with line and column.
     """
+    return loads(read(path), file=str(path), environment=environment)
+
+
+def read(path: str | PathLike[str]) -> str:
+    """The text of a file.
+
+    :raises TopologyError: it cannot be read, is too large, or no text.
+    """
     name = str(path)
     try:
         with FilePath(path).open("rb") as file:
@@ -33,7 +41,7 @@ def load(path: str | PathLike[str], *, environment: Mapping[str, str]) -> Topolo
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TopologyError(Problem(f"the file cannot be read: {reason}", name)) from None
-    return loads(decode(data, name), file=name, environment=environment)
+    return decode(data, name)
 
 
 def loads(text: str, *, file: str = "<text>", environment: Mapping[str, str]) -> Topology:
