@@ -21,7 +21,6 @@ import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -279,10 +278,6 @@ def _ours(value: Any) -> Any:
         return bytes(value)
     if isinstance(value, bytes):  # a text that is not UTF-8
         return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, Decimal):  # its digits are signed, and the library reads them as if they were not
-        _, digits, exponent = value.as_tuple()
-        number = int("".join(map(str, digits)))
-        return Decimal(number - 2**32).scaleb(int(exponent)) if number >= 2**31 else value
     if isinstance(value, datetime):
         return value.replace(microsecond=0)
     return value
