@@ -35,6 +35,9 @@ from mqtool.amqp.mux import Mux
 from mqtool.errors import BrokerError, MessageError, Unconfirmed
 from mqtool.message import Incoming, Properties, new_message_id
 
+#: How long the library may take for what is to be written before a channel or connection is closed, in seconds.
+_WRITE_TIMEOUT = 5.0
+
 
 class SilentMux(Mux):
     """Knows the channels of a connection and when a turn of the loop ends, as ever; carries no bytes."""
@@ -209,9 +212,9 @@ class PlainConsumeChannel(ConsumeChannel):
             self._write(partial(self._channel.basic_ack, tag, multiple, wait=False))
 
     async def written(self) -> None:
-        """Wait until the library has taken every settlement."""
+        """Wait until the library has taken every settlement; not for ever, for the peer may take no more bytes."""
         if self._writing is not None:
-            await asyncio.wait((self._writing,))
+            await asyncio.wait((self._writing,), timeout=_WRITE_TIMEOUT)
 
     def _write(self, settle: Callable[[], Awaitable[None]]) -> None:
         self._unwritten.append(settle)
