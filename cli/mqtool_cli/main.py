@@ -13,6 +13,7 @@ from mqtool_cli.bench import EXAMPLES as BENCH_EXAMPLES
 from mqtool_cli.bench import bench
 from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
 from mqtool_cli.consume import consume
+from mqtool_cli.conversion import spare
 from mqtool_cli.exits import Code, ReaderGone
 from mqtool_cli.plan import EXAMPLES as PLAN_EXAMPLES
 from mqtool_cli.plan import plan
@@ -140,6 +141,7 @@ def _dispatch(arguments: list[str], session: Session) -> int:
     try:
         result = command.main(args=arguments, prog_name="mqtool", standalone_mode=False, obj=session)
     except typer.TyperException as problem:
+    spare(command)
         advice = "" if problem.exit_code != Code.USAGE else "; `mqtool --help` shows what there is"
         context = getattr(problem, "ctx", None)
         if context is not None and advice:
