@@ -14,7 +14,7 @@ from mqtool_cli.session import session_of
 from mqtool_cli.topology import File, load_file, warn, warnings_data
 
 if TYPE_CHECKING:
-    from mqtool.saved_plan import SavedPlan
+    from mqtool.plan.saved import SavedPlan
     from mqtool.settings import Settings
     from mqtool.topology import Topology
 
@@ -26,7 +26,7 @@ Examples:
   mqtool apply plan.json                   just that, or nothing if the broker has changed since
 
 \b
-+ will be made    ! differs, and cannot be changed in place, or is only observed
++ will be made    ~ will be changed in place    ! differs, and cannot be changed in place, or is only observed
 - will be removed (--prune)    · would be removed, but may not be
 """
 
@@ -65,8 +65,8 @@ def _counts(saved: SavedPlan) -> bool:
 async def _plan(settings: Settings, topology: Topology, prune: bool) -> SavedPlan:
     from dataclasses import replace
 
+    from mqtool.plan.saved import SavedPlan
     from mqtool.provision import Provisioner
-    from mqtool.saved_plan import SavedPlan
     from mqtool.topology import compile_layout
 
     provisioner = Provisioner(settings.with_vhost(topology.vhost))
@@ -79,7 +79,7 @@ async def _plan(settings: Settings, topology: Topology, prune: bool) -> SavedPla
 
 
 def _save(saved: SavedPlan, file: Path) -> None:
-    from mqtool import saved_plan
+    from mqtool.plan import saved as saved_plan
 
     try:
         file.write_text(saved_plan.dump(saved))
@@ -103,6 +103,7 @@ def _show_plan(saved: SavedPlan) -> None:
 def _plan_summary(saved: SavedPlan) -> str:
     tally = {
         "to make": ("create", "bind"),
+        "to change": ("change",),
         "to remove" if saved.prune else "to remove (off: --prune)": ("unbind", "delete"),
         "in the way": ("replace",),
         "observed to differ": ("drift",),

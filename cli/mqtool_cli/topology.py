@@ -14,8 +14,8 @@ from mqtool_cli.session import session_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mqtool.plan.saved import SavedPlan
     from mqtool.provision import Report
-    from mqtool.saved_plan import SavedPlan
     from mqtool.settings import Settings
     from mqtool.topology import Layout, Topology
     from mqtool.topology.layout import Warning
@@ -106,7 +106,7 @@ class _Wish:
 def _wish(file: Path, prune: bool) -> _Wish:
     import os
 
-    from mqtool import saved_plan
+    from mqtool.plan import saved as saved_plan
     from mqtool.topology.loader import loads, read
 
     text = read(file)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mqtool import names
-from mqtool.observed import Depth, Observed, Owned, binding_key
 from mqtool.oracle import Mismatch
 from mqtool.plan import Plan, make_plan
+from mqtool.plan.observed import Depth, Observed, Owned, binding_key
 from mqtool.topology import compile_layout, loads
 from mqtool.topology.layout import Binding, Layout
 

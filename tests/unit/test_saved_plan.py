@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from mqtool import saved_plan
 from mqtool.errors import TopologyError
-from mqtool.observed import Observed
 from mqtool.plan import make_plan
-from mqtool.saved_plan import SavedPlan
+from mqtool.plan import saved as saved_plan
+from mqtool.plan.observed import Observed
+from mqtool.plan.saved import SavedPlan
 from mqtool.topology import compile_layout, loads
 
 TEXT = """

@@ -6,12 +6,17 @@ rates, policies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import unescape
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 from mqtool.errors import AccessRefused, BrokerError, ConfigurationError, NotFound, Unavailable
 from mqtool.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 _TIMEOUT = 10.0
 
@@ -73,6 +78,24 @@ class Management:
         """
         return dict(await self._get(f"/api/queues/{self._vhost}/{quote(name, safe='')}"))
 
+    async def policies(self) -> list[dict[str, Any]]:
+        """All policies of the virtual host; operator policies are not among them."""
+        return list(await self._get(f"/api/policies/{self._vhost}"))
+
+    async def set_policy(self, name: str, policy: Mapping[str, Any]) -> None:
+        """Make or replace a policy.
+
+        :param policy: ``pattern``, ``apply-to``, ``priority`` and ``definition``.
+        :raises AccessRefused: the user may not.
+        :raises BrokerError: the broker does not take it; the message says why.
+        """
+        path = f"/api/policies/{self._vhost}/{quote(name, safe='')}"
+        response = await self._ask("PUT", path, json=dict(policy))
+        if response.status_code in (401, 403):
+            raise AccessRefused(f"policy {name!r}: the user needs the tag `policymaker`")
+        if response.is_error:
+            raise BrokerError(f"policy {name!r}: {_reason(response)}")
+
     async def close(self) -> None:
         """Close the HTTP connections."""
         await self._client.aclose()
@@ -85,11 +108,14 @@ class Management:
     ) -> None:
         await self.close()
 
-    async def _get(self, path: str) -> Any:
+    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            response = await self._client.get(path)
+            return await self._client.request(method, path, **options)
         except self._httpx.HTTPError as error:
             raise Unavailable(f"management API at {self.url}: {error or type(error).__name__}") from error
+
+    async def _get(self, path: str) -> Any:
+        response = await self._ask("GET", path)
         if response.status_code in (401, 403):
             raise AccessRefused(f"management API at {self.url}: the user needs the tag `management`")
         if response.status_code == 404:
@@ -100,6 +126,16 @@ class Management:
             return response.json()
         except ValueError as error:
             raise Unavailable(f"what answers at {self.url} is not the management API: {error}") from error
+
+
+def _reason(response: httpx.Response) -> str:
+    """The broker's own words, in one line."""
+    try:
+        said = response.json()
+        text = str(said.get("reason") or said.get("error"))
+    except (ValueError, AttributeError):
+        text = f"answered {response.status_code}"
+    return " ".join(unescape(text).split())  # it writes for web pages
 
 
 def _address(settings: Settings) -> tuple[str, tuple[str, str]]:

@@ -9,8 +9,8 @@ from mqtool import names
 from mqtool.declarer import Declarer
 from mqtool.errors import BrokerError, Conflict
 from mqtool.management import Management
-from mqtool.observed import BindingKey, Depth, Observed, Owned, arguments_text
 from mqtool.oracle import ABSENT, Mismatch
+from mqtool.plan.observed import BindingKey, Depth, Observed, Owned, arguments_text
 from mqtool.probe import exchange_like, next_mismatch, wanted_exchange, wanted_queue, with_flag
 from mqtool.settings import Settings
 from mqtool.topology.layout import Exchange, Layout, Queue
@@ -19,6 +19,7 @@ log = logging.getLogger("mqtool.provision")
 
 _NO_BINDINGS = "which bindings were there already (no management API): all were asserted"
 _NO_OBSERVED_BINDINGS = "whether the observed bindings are there (no management API)"
+_NO_POLICIES = "the policies of the file (no management API): none was set"
 _NO_EXTRAS = "what is ours and no longer in the file, and what queues hold (no management API)"
 
 
@@ -55,12 +56,15 @@ class Observer:
                 unseen.append(_NO_OBSERVED_BINDINGS)
             if layout.owner is not None:
                 unseen.append(_NO_EXTRAS)
+            if layout.policies:
+                unseen.append(_NO_POLICIES)
             return Observed(version, present, unseen=tuple(unseen))
         async with management:
             queues, exchanges = await management.queues(), await management.exchanges()
+            policies = {item["name"]: item for item in await management.policies()}
             bindings = frozenset(_binding_key(item) for item in await management.bindings())
         owned = (*_owned("exchange", exchanges), *_owned("queue", queues))
-        return Observed(version, present, bindings, owned, depths_of(queues))
+        return Observed(version, present, bindings, owned, depths_of(queues), policies)
 
     async def _exchange_mismatches(self, exchange: Exchange) -> list[Mismatch]:
         found: list[Mismatch] = []

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 from mqtool.declarer import Declarer
 from mqtool.errors import BrokerError, ChannelLost, ConfigurationError, Conflict, Unavailable
-from mqtool.observed import Observed
+from mqtool.management import Management
 from mqtool.observer import Observer
 from mqtool.oracle import Mismatch
-from mqtool.plan import Plan, Step, make_plan
+from mqtool.plan import Plan, make_plan
+from mqtool.plan.observed import Observed
+from mqtool.plan.policies import FIELDS, in_two_steps
+from mqtool.plan.step import Step
 from mqtool.settings import Settings
 from mqtool.topology.layout import Binding, Exchange, Features, Layout, Queue
 
@@ -35,8 +38,8 @@ class Report:
 
     @property
     def made(self) -> tuple[Step, ...]:
-        """What was (or would be) made."""
-        return tuple(step for step in self.changes if step.action in ("create", "bind"))
+        """What was (or would be) made or changed."""
+        return tuple(step for step in self.changes if step.action in ("create", "bind", "change"))
 
     @property
     def removed(self) -> tuple[Step, ...]:
@@ -137,6 +140,7 @@ class Provisioner:
         made = [step for step in pending if not step.prune]
         for step in made:
             await self._make(step)
+        await self._set_policies({step.name for step in made if step.kind == "policy"}, layout, observed)
         if observed.bindings is None:  # bindings that cannot be seen are asserted, all of them
             for binding in layout.bindings:
                 if not binding.observe:
@@ -153,16 +157,30 @@ class Provisioner:
             case Binding():
                 await self._declarer.bind(step.subject)
 
+    async def _set_policies(self, names: set[str], layout: Layout, observed: Observed) -> None:
+        if not names:
+            return
+        async with await self._managed("nothing more was set") as management:
+            for policy in layout.policies:
+                if policy["name"] in names:
+                    there = (observed.policies or {}).get(policy["name"])
+                    for each in (in_two_steps(policy, there), policy):
+                        if each is not None:
+                            await management.set_policy(policy["name"], {field: each[field] for field in FIELDS})
+
+    async def _managed(self, otherwise: str) -> Management:
+        management = await self._observer.management()
+        if management is None:
+            raise BrokerError(f"the management API went away; {otherwise}, apply again")
+        return management
+
     async def _prune(self, pending: Iterable[Step], observed: Observed) -> list[Step]:
         steps = [step for step in pending if step.prune]
         if not steps:
             return []
         from mqtool.pruner import Pruner
 
-        management = await self._observer.management()
-        if management is None:
-            raise BrokerError("the management API went away; nothing was removed, apply again")
-        async with management:
+        async with await self._managed("nothing was removed") as management:
             return await Pruner(self._declarer, management, observed).prune(steps)
 
     async def close(self) -> None:

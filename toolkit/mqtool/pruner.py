@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from mqtool.declarer import Declarer
 from mqtool.errors import Conflict, NotFound
 from mqtool.management import Management
-from mqtool.observed import Depth, Observed, binding_of
 from mqtool.observer import depths_of
-from mqtool.plan import Step
+from mqtool.plan.observed import Depth, Observed, binding_of
+from mqtool.plan.step import Step
 from mqtool.topology.layout import Binding
 
 #: Seconds for which a queue must be seen empty: statistics of quorum queues are up to 9 s old (measured).

@@ -10,46 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mqtool import delay, names
-from mqtool.observed import Observed, Owned, binding_key, binding_of
 from mqtool.oracle import Mismatch, shown
+from mqtool.plan.observed import Observed, Owned, binding_key, binding_of
+from mqtool.plan.policies import policy_steps
+from mqtool.plan.step import CHANGES, Step
 from mqtool.probe import BEFORE_4, from_before_4, stronger_than_asked
 from mqtool.topology.layout import Binding, Exchange, Layout, Queue
-
-#: ``create`` and ``bind`` add; ``drift`` is something observed that differs; ``replace`` cannot be done in place;
-#: ``unbind`` and ``delete`` remove what is ours and not in the file (prune); ``keep`` would be removed, but may not be.
-Action = Literal["create", "bind", "drift", "replace", "unbind", "delete", "keep"]
-Kind = Literal["exchange", "queue", "binding"]
-
-_SIGNS = {"create": "+", "bind": "+", "drift": "!", "replace": "!", "unbind": "-", "delete": "-", "keep": "·"}
-#: Actions that change the broker.
-_CHANGES = frozenset({"create", "bind", "unbind", "delete"})
-_PRUNES = frozenset({"unbind", "delete"})
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One difference between the file and the broker.
-
-    :ivar code: a short name for the kind of step, explained in the docs.
-    :ivar consequence: what it means for messages and for who uses the object.
-    :ivar subject: the object to create, or the binding to make or remove.
-    """
-
-    action: Action
-    kind: Kind
-    name: str
-    detail: str = ""
-    code: str = ""
-    consequence: str = ""
-    subject: Exchange | Queue | Binding | None = None
-
-    @property
-    def prune(self) -> bool:
-        """Whether it removes something: done only when asked for."""
-        return self.action in _PRUNES
-
-    def __str__(self) -> str:
-        return f"{_SIGNS[self.action]} {self.kind} {self.name}{'  ' + self.detail if self.detail else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +34,7 @@ class Plan:
 
     def pending(self, *, prune: bool) -> tuple[Step, ...]:
         """The steps that change the broker."""
-        return tuple(step for step in self.steps if step.action in _CHANGES and (prune or not step.prune))
+        return tuple(step for step in self.steps if step.action in CHANGES and (prune or not step.prune))
 
     @property
     def differs(self) -> bool:
@@ -81,15 +47,17 @@ def make_plan(layout: Layout, observed: Observed) -> Plan:
     steps = [*_drift(layout, observed), *_create(layout, observed), *_bind(layout, observed)]
     mismatches = tuple(_mismatches(layout, observed))
     steps += _replace(mismatches, observed)
+    steps += policy_steps(layout, observed)
     steps += _prune(layout, observed)
     wanted = {("exchange", item.name) for item in layout.exchanges} | {("queue", item.name) for item in layout.queues}
     differing = {
         (step.kind, step.name, step.detail if step.kind == "binding" else "")
         for step in steps
-        if step.kind == "binding" or (step.kind, step.name) in wanted
+        if step.kind in ("binding", "policy") or (step.kind, step.name) in wanted
         if not step.prune and step.action != "keep"
     }
-    total = len(layout.exchanges) + len(layout.queues) + len(layout.bindings)
+    seen_policies = len(layout.policies) if observed.policies is not None else 0
+    total = len(layout.exchanges) + len(layout.queues) + len(layout.bindings) + seen_policies
     return Plan(tuple(steps), mismatches, total - len(differing), observed.unseen)
 
 

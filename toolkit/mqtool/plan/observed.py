@@ -80,6 +80,7 @@ class Observed:
     :ivar bindings: all bindings; ``None`` if they cannot be seen.
     :ivar owned: all objects that have an owner; ``None`` if they cannot be seen.
     :ivar depths: what the queues hold, where that can be seen.
+    :ivar policies: all policies by name; ``None`` if they cannot be seen.
     :ivar unseen: what could not be seen, in words.
     """
 
@@ -88,4 +89,5 @@ class Observed:
     bindings: frozenset[BindingKey] | None = None
     owned: tuple[Owned, ...] | None = None
     depths: Mapping[str, Depth] = field(default_factory=dict)
+    policies: Mapping[str, Mapping[str, Any]] | None = None
     unseen: tuple[str, ...] = ()

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from mqtool.errors import Problem, TopologyError
-from mqtool.plan import Plan, Step
+from mqtool.plan.make import Plan
+from mqtool.plan.step import Step
 from mqtool.topology.layout import Binding, Exchange, Layout, Queue
 
 _FORMAT = "mqtool-plan"
@@ -45,6 +46,7 @@ def dump(saved: SavedPlan) -> str:
             "exchanges": [asdict(each) for each in layout.exchanges],
             "queues": [asdict(each) for each in layout.queues],
             "bindings": [asdict(each) for each in layout.bindings],
+            "policies": [dict(each) for each in layout.policies],
         },
         "steps": [_step_data(step) for step in saved.plan.steps],
     }
@@ -81,6 +83,7 @@ def load(text: str, file: str) -> SavedPlan:
                 exchanges=tuple(_made(Exchange, each) for each in layout["exchanges"]),
                 queues=tuple(_made(Queue, each) for each in layout["queues"]),
                 bindings=tuple(_made(Binding, each) for each in layout["bindings"]),
+                policies=tuple(layout["policies"]),
                 owner=layout["owner"],
             ),
             plan=Plan(tuple(_step(each) for each in content["steps"]), (), 0, ()),

@@ -67,6 +67,12 @@ def _disabling(policy: Mapping[str, Any], queue: Queue) -> set[str]:
     return set(policy["definition"]) & POLICY_KEYS_THAT_DISABLE[queue.type]
 
 
+def applies(policy: Mapping[str, Any], queue: Queue) -> bool:
+    """Whether a policy can apply to a queue, as far as its pattern can be tried here."""
+    pattern = compiled(policy["pattern"])
+    return pattern is not None and _covers(policy, pattern, queue) and not _disabling(policy, queue)
+
+
 def broken_queues(policy: Mapping[str, Any], layout: Layout) -> dict[str, Queue]:
     """The keys of ``policy`` that would break what mqtool generates, each with the first queue that it would break."""
     pattern = compiled(policy["pattern"])
