@@ -101,6 +101,17 @@ def test_publisher_and_worker_do_without_what_they_do_not_need() -> None:
     assert not loaded & {"aio_pika", "pika", "pydantic", "httpx", "typer", "rich", "yaml"}
 
 
+@pytest.mark.parametrize(
+    ("annotation", "wanted"), [("bytes", False), ("str", False), ("dict", False), ("Delivery", False), ("int", True)]
+)
+def test_only_handlers_that_ask_for_a_type_of_their_own_load_pydantic(annotation: str, wanted: bool) -> None:
+    loaded = modules_after(
+        "from mqtool import Delivery, Worker\nworker = Worker()\n"
+        f"@worker.handler('q')\ndef work(body: {annotation}) -> None: ..."
+    )
+    assert ("pydantic" in loaded) is wanted
+
+
 def test_the_blocking_publisher_does_without_the_asynchronous_one() -> None:
     loaded = modules_after("from mqtool.sync import Publisher")
     assert not loaded & {"aio_pika", "aiormq", "pydantic", "httpx", "typer", "rich", "yaml"}
