@@ -15,6 +15,8 @@ from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
 from mqtool_cli.consume import consume
 from mqtool_cli.conversion import spare
 from mqtool_cli.exits import Code, ReaderGone
+from mqtool_cli.graph import EXAMPLES as GRAPH_EXAMPLES
+from mqtool_cli.graph import graph
 from mqtool_cli.plan import EXAMPLES as PLAN_EXAMPLES
 from mqtool_cli.plan import plan
 from mqtool_cli.publish import EXAMPLES as PUBLISH_EXAMPLES
@@ -95,6 +97,7 @@ app.command(epilog=topology.APPLY_EXAMPLES)(topology.apply)
 app.command(epilog=PLAN_EXAMPLES)(plan)
 app.command(epilog=topology.VALIDATE_EXAMPLES)(topology.validate)
 app.command(epilog=topology.SCHEMA_EXAMPLES)(topology.schema)
+app.command(epilog=GRAPH_EXAMPLES)(graph)
 app.command(epilog=PUBLISH_EXAMPLES)(publish)
 app.command(epilog=CONSUME_EXAMPLES)(consume)
 app.add_typer(dlq.app)
@@ -138,10 +141,10 @@ def _run(arguments: list[str], session: Session) -> int:
 
 def _dispatch(arguments: list[str], session: Session) -> int:
     command = typer.main.get_command(app)
+    spare(command)
     try:
         result = command.main(args=arguments, prog_name="mqtool", standalone_mode=False, obj=session)
     except typer.TyperException as problem:
-    spare(command)
         advice = "" if problem.exit_code != Code.USAGE else "; `mqtool --help` shows what there is"
         context = getattr(problem, "ctx", None)
         if context is not None and advice:
