@@ -103,9 +103,9 @@ class Bench:
         found = self._look(queue)
         return int(found.message_count) if found else 0
 
-    def consumed(self, queue: str) -> bool:
-        """Wait until the queue has a consumer; ``False`` if none comes."""
-        return self._until(lambda: (found := self._look(queue)) is not None and found.consumer_count > 0)
+    def consumed(self, queue: str, by: int = 1) -> bool:
+        """Wait until the queue has so many consumers; ``False`` if they do not come."""
+        return self._until(lambda: (found := self._look(queue)) is not None and found.consumer_count >= by)
 
     def abandoned(self, queue: str) -> bool:
         """Wait until the queue has no consumer any more."""
@@ -135,12 +135,20 @@ class Bench:
         body = order(size).model_dump_json().encode() if content == "json" else b"x" * size
         if content == "own":
             exchange, key, properties, body = self._take_one(queue)
-        with self._connection.channel() as channel:
-            for _ in range(count):
-                channel.basic_publish(exchange, key, body, properties)
+        self._put(count, exchange, key, body, properties)
         length = self.settled(queue, lambda length: length >= count)
         if length != count:
             raise RuntimeError(f"{queue} holds {length} messages after {count} were put into it")
+
+    def put(self, queue: str, count: int, size: int) -> None:
+        """Put so many messages into a queue that is being consumed."""
+        self._put(count, "", queue, b"x" * size, pika.BasicProperties(delivery_mode=2))
+
+    def _put(self, count: int, exchange: str, key: str, body: bytes, properties: Any) -> None:
+        channel = self._connection.channel()
+        for _ in range(count):
+            channel.basic_publish(exchange, key, body, properties)
+        channel.close()
 
     def _take_one(self, queue: str) -> tuple[str, str, Any, bytes]:
         self.settled(queue, lambda length: length > 0)

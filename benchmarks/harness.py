@@ -165,11 +165,11 @@ class _Run:
             topology=str(self._bench.topology),
         )
 
-    def _start(self, job: Job) -> _Process:
-        return _Process(_c_command(job) if not self._client.module else python_command(job))
+    def _start(self, job: Job) -> Process:
+        return Process(_c_command(job) if not self._client.module else python_command(job))
 
 
-class _Process:
+class Process:
     """One client process."""
 
     def __init__(self, command: list[str]) -> None:

@@ -60,13 +60,17 @@ class Job:
 
 
 class Span:
-    """The measured time of one process: wall clock, its own CPU time, and how idle the machine was."""
+    """The measured time of one process: wall clock, its own CPU time, and how idle the machine was.
+
+    :ivar notes: what else shall be in the result.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._seen = 0
         self._began = self._ended = (0.0, 0.0, (0, 0))
         self.delays: list[float] = []
+        self.notes: dict[str, Any] = {}
 
     def start(self) -> None:
         """From here on it counts."""
@@ -112,6 +116,8 @@ class Span:
             "cpu": cpu_after - cpu,
             "idle": round((busy_after[0] - busy[0]) / ticks, 3) if ticks else None,
             "delays": [round(delay * 1e6) for delay in self.delays],
+            "rss": _resident(),
+            **self.notes,
         }
 
 
@@ -127,3 +133,12 @@ def _ticks() -> tuple[int, int]:
         return 0, 0
     ticks = [int(field) for field in first.split()[1:9]]
     return ticks[3] + ticks[4], sum(ticks)
+
+
+def _resident() -> float | None:
+    """Megabytes of memory that this process holds (proc(5))."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -135,6 +135,21 @@ def size_text(size: int) -> str:
     return f"{size // 1024} KiB" if size >= 1024 and size % 1024 == 0 else f"{size} B"
 
 
+def bend(points: Sequence[tuple[float, float]], least: float = 0.8) -> float | None:
+    """Where more does not help as it should any longer.
+
+    :param points: how much (queues, handlers, ...), and which part of the ideal rate was reached with it.
+    :returns: the first amount with less than ``least`` of the ideal from which on it stays so; ``None`` if none has.
+    """
+    found = None
+    for amount, part in sorted(points):
+        if part >= least:
+            found = None
+        elif found is None:
+            found = amount
+    return found
+
+
 def table(header: Sequence[str], lines: Iterable[Sequence[str]], *, left: bool = False) -> str:
     """A Markdown table with aligned columns: the first to the left, the others to the right unless ``left``."""
     cells = [list(header), *map(list, lines)]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from benchmarks.harness import Case, messages_for
 from benchmarks.registry import CLIENTS
-from benchmarks.report import Ratio, by_case, case_table, percentile, report, rows, set_up, size_text, table
+from benchmarks.report import Ratio, bend, by_case, case_table, percentile, report, rows, set_up, size_text, table
 
 
 def record(client: str, round_number: int, per_second: float = 1000.0, **other: Any) -> dict[str, Any]:
@@ -116,3 +115,11 @@ def test_runs_are_shorter_where_messages_are_slower() -> None:
     assert messages_for(Case("publish", "quorum", 1024, 1), CLIENTS["c"], 1.0) < quick
     assert messages_for(Case("publish", "quorum", 65536, 100), CLIENTS["c"], 1.0) < quick
     assert messages_for(Case("latency", "quorum", 1024, 100), CLIENTS["celery"], 2.0) == 2000
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [([1, 1, 1], None), ([1, 0.9, 0.5], 100), ([1, 0.5, 0.1], 10), ([1, 0.5, 0.9], None), ([0.5, 0.5, 0.5], 1)],
+)
+def test_the_bend_is_where_it_falls_behind_for_good(parts: list[float], expected: int | None) -> None:
+    assert bend(list(zip([1, 10, 100], parts, strict=True))) == expected
