@@ -18,6 +18,7 @@ from mqtool.errors import ConfigurationError, MqtoolError
 from mqtool.testing import Broker, ExternalBroker, open_broker
 
 _SETTLE_WITHIN = 20.0
+_WAKING = 2000
 _TOPOLOGY = """mqtool: 1
 queues:
   work.classic: {type: classic, max-length: 10000000}
@@ -97,6 +98,13 @@ class Bench:
         """Take everything out of the queue, if it is there."""
         if self.length(queue):
             self._channel.queue_purge(queue)
+
+    def wake(self, queue: str) -> None:
+        """Have the queue, if it is there, do something before anybody is measured: the first one found it cold."""
+        if self._look(queue) is not None:
+            self.put(queue, _WAKING, 1024)
+            self.settled(queue, lambda length: length >= _WAKING)
+            self.empty(queue)
 
     def length(self, queue: str) -> int:
         """How many messages are ready; 0 without such a queue."""

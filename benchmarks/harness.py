@@ -57,6 +57,8 @@ def run_case(
     :param count: messages of each run instead.
     """
     taking_part = [client for client in clients if case.suits(client)]
+    for queue in sorted({queue_of(client, case.queue_type) for client in taking_part}):
+        bench.wake(queue)
     for number in range(rounds):
         turn = number % max(len(taking_part), 1)
         for client in taking_part[turn:] + taking_part[:turn]:
@@ -80,13 +82,17 @@ def messages_for(case: Case, client: Client, seconds: float) -> int:
     return max(int(speed * seconds), 300)
 
 
+def queue_of(client: Client, queue_type: str) -> str:
+    """The queue that a client uses."""
+    return f"{client.name if client.queue == 'own' else client.queue}.{queue_type}"
+
+
 class _Run:
     """One run of one client."""
 
     def __init__(self, bench: Bench, case: Case, client: Client, count: int) -> None:
         self._bench, self._case, self._client, self._count = bench, case, client, count
-        kind = case.queue_type
-        self._queue = f"{client.name}.{kind}" if client.queue == "own" else f"{client.queue}.{kind}"
+        self._queue = queue_of(client, case.queue_type)
 
     def measure(self) -> dict[str, Any]:
         """Do it, and check that every message is where it belongs afterwards.

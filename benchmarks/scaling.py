@@ -209,8 +209,8 @@ def _processes(bench: Bench, amounts: Sequence[int], arguments: argparse.Namespa
             process.terminate()
             process.wait(_DRAINED_WITHIN)
         bench.abandoned(QUEUE)
-        alone = found[0].rate if found else rate
-        found.append(Point(amount, rate, min(rate / alone / amount, 1), ()))
+        ideal = (found[0].rate if found else rate) * min(amount, os.cpu_count() or 1)
+        found.append(Point(amount, rate, min(rate / ideal, 1), ()))
     return found
 
 
@@ -231,7 +231,13 @@ _CURVES = {
         ("sent/s", "late ms p50", "p99", "most", "early"),
         _delayed,
     ),
-    "processes": Curve("processes", _PROCESSES, "N processes work N times as fast as one", (), _processes),
+    "processes": Curve(
+        "processes",
+        _PROCESSES,
+        "N times as fast as one, up to the number of processors (which the broker needs too)",
+        (),
+        _processes,
+    ),
 }
 
 
