@@ -12,7 +12,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 
 from mqtool import message as headers
 from mqtool import names
@@ -26,6 +25,7 @@ from mqtool.memory import SettledMemory, key_of
 from mqtool.message import Incoming
 from mqtool.settlement import LONGEST, Ack, InvalidBody, Later, Settlement, decide
 from mqtool.settler import Settler
+from mqtool.threads import Threads
 
 log = logging.getLogger("mqtool.consumer")
 
@@ -51,7 +51,7 @@ class Consumer:
         handler: Handler,
         settler: Settler,
         policy: Backoff,
-        threads: Executor,
+        threads: Threads,
         admit: Callable[[], bool] | None = None,
     ) -> None:
         self.queue = handler.queue

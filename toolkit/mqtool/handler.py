@@ -8,7 +8,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mqtool.backoff import Backoff
 from mqtool.delivery import Delivery, decode_json, decode_text
@@ -17,8 +17,6 @@ from mqtool.message import JSON, TEXT
 from mqtool.settlement import InvalidBody
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from mqtool.threads import Threads
 
 Decoder = Callable[[Delivery], Any]
@@ -45,8 +43,8 @@ class Handler:
     takes_delivery: bool
     is_async: bool
 
-    async def call(self, delivery: Delivery, threads: Executor) -> object:
-        """Run the user's function on one delivery; sync functions run in ``threads``, :class:`~mqtool.threads.Threads`.
+    async def call(self, delivery: Delivery, threads: Threads) -> object:
+        """Run the user's function on one delivery; sync functions run in ``threads``.
 
         :raises InvalidBody: the body is not what the function asks for.
         """
@@ -54,7 +52,7 @@ class Handler:
         if self.takes_delivery:
             arguments.append(delivery)
         if not self.is_async:
-            result = await cast("Threads", threads).call(self.function, arguments)
+            result = await threads.call(self.function, arguments)
             return await result if inspect.isawaitable(result) else result
         if self.timeout is None:
             return await self.function(*arguments)

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 
@@ -30,11 +29,8 @@ _Outcome = tuple[object, BaseException | None]
 _Job = tuple["asyncio.Future[object]", Context, Callable[..., object], Sequence[object]]
 
 
-class Threads(Executor):
-    """At most ``most`` threads, started when they are needed, for calls from one event loop.
-
-    An executor by its type only: :meth:`call` takes the place of ``submit``.
-    """
+class Threads:
+    """At most ``most`` threads, started when they are needed, for calls from one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -62,7 +58,7 @@ class Threads(Executor):
         self._jobs.put((future, copy_context(), function, arguments))
         return future
 
-    def shutdown(self, wait: bool = False, *, cancel_futures: bool = True) -> None:
+    def shutdown(self) -> None:
         """Begin nothing more: calls that wait are cancelled, threads end when they are free. None is waited for."""
         self._closed = True
         with contextlib.suppress(Empty):
