@@ -14,6 +14,8 @@ from mqtool_cli.bench import bench
 from mqtool_cli.consume import EXAMPLES as CONSUME_EXAMPLES
 from mqtool_cli.consume import consume
 from mqtool_cli.conversion import spare
+from mqtool_cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
+from mqtool_cli.doctor import doctor
 from mqtool_cli.exits import Code, ReaderGone
 from mqtool_cli.graph import EXAMPLES as GRAPH_EXAMPLES
 from mqtool_cli.graph import graph
@@ -102,6 +104,7 @@ app.command(epilog=PUBLISH_EXAMPLES)(publish)
 app.command(epilog=CONSUME_EXAMPLES)(consume)
 app.add_typer(dlq.app)
 app.add_typer(broker.app)
+app.command(epilog=DOCTOR_EXAMPLES)(doctor)
 app.command(epilog=BENCH_EXAMPLES)(bench)
 
 

@@ -96,6 +96,25 @@ class Management:
         if response.is_error:
             raise BrokerError(f"policy {name!r}: {_reason(response)}")
 
+    async def alarms(self) -> list[str]:
+        """The memory and disk alarms of the cluster, in words; empty if there is none."""
+        response = await self._ask("GET", "/api/health/checks/alarms")
+        if response.is_success:
+            return []
+        try:
+            raised = response.json()["alarms"]
+            return [f"{alarm['resource']} alarm on {alarm['node']}" for alarm in raised]
+        except (ValueError, KeyError, TypeError):
+            raise BrokerError(f"management API at {self.url}: alarms: {_reason(response)}") from None
+
+    async def deprecated_in_use(self) -> list[str]:
+        """Deprecated features that the cluster uses; empty before RabbitMQ 3.13, which cannot tell."""
+        try:
+            items = await self._get("/api/deprecated-features/used")
+        except NotFound:
+            return []
+        return [str(item["name"]) for item in items]
+
     async def close(self) -> None:
         """Close the HTTP connections."""
         await self._client.aclose()
