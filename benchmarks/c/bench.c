@@ -95,8 +95,11 @@ static void publish(amqp_connection_state_t c, const char *queue, uint64_t count
         sent++;
       }
       check(amqp_simple_wait_frame(c, &frame), "confirms");
-      do confirmed(&frame, &done);
-      while (amqp_simple_wait_frame_noblock(c, &frame, &at_once) == AMQP_STATUS_OK);
+      confirmed(&frame, &done);
+      while (amqp_frames_enqueued(c) || amqp_data_in_buffer(c)) {
+        if (amqp_simple_wait_frame_noblock(c, &frame, &at_once) != AMQP_STATUS_OK) break;
+        confirmed(&frame, &done);
+      }
       amqp_maybe_release_buffers(c);
     }
     ended = now();

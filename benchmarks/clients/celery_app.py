@@ -14,7 +14,8 @@ from benchmarks.payload import Order, order
 
 def _app(job: Job) -> Celery:
     app = Celery("benchmark", broker=job.url.replace("amqp://", "pyamqp://", 1))
-    queue = Queue(job.queue, exchange="", routing_key=job.queue, no_declare=True)
+    arguments = {"x-queue-type": job.queue_type}  # by this Celery knows a quorum queue, and leaves global QoS out
+    queue = Queue(job.queue, exchange="", routing_key=job.queue, no_declare=True, queue_arguments=arguments)
     app.conf.update(
         broker_transport_options={"confirm_publish": True},
         broker_connection_retry_on_startup=True,
@@ -25,7 +26,7 @@ def _app(job: Job) -> Celery:
         task_default_exchange="",
         task_default_routing_key=job.queue,
         worker_prefetch_multiplier=job.window,
-        worker_detect_quorum_queues=job.queue_type == "quorum",
+        worker_detect_quorum_queues=True,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
