@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 struct moment { double wall, cpu; long idle, total; };
 
@@ -141,6 +142,7 @@ int main(int argc, char **argv) {
     publish(c, queue, count, size, window, warm_up);
   else
     consume(c, queue, count, (uint16_t)window, ack_every);
+  usleep(300000); /* the last acks reach a quorum queue a moment after they were sent */
   amqp_channel_close(c, 1, AMQP_REPLY_SUCCESS);
   amqp_connection_close(c, AMQP_REPLY_SUCCESS);
   amqp_destroy_connection(c);
