@@ -17,6 +17,8 @@ from mqtool_cli.conversion import spare
 from mqtool_cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
 from mqtool_cli.doctor import doctor
 from mqtool_cli.exits import Code, ReaderGone
+from mqtool_cli.export import EXAMPLES as EXPORT_EXAMPLES
+from mqtool_cli.export import export
 from mqtool_cli.graph import EXAMPLES as GRAPH_EXAMPLES
 from mqtool_cli.graph import graph
 from mqtool_cli.plan import EXAMPLES as PLAN_EXAMPLES
@@ -100,6 +102,7 @@ app.command(epilog=PLAN_EXAMPLES)(plan)
 app.command(epilog=topology.VALIDATE_EXAMPLES)(topology.validate)
 app.command(epilog=topology.SCHEMA_EXAMPLES)(topology.schema)
 app.command(epilog=GRAPH_EXAMPLES)(graph)
+app.command(epilog=EXPORT_EXAMPLES)(export)
 app.command(epilog=PUBLISH_EXAMPLES)(publish)
 app.command(epilog=CONSUME_EXAMPLES)(consume)
 app.add_typer(dlq.app)

@@ -110,7 +110,7 @@ def test_wrong_usage_is_said_without_importing_the_library():
     assert (set(modules) & HEAVY) - FOR_VALUES == set()
 
 
-COMMANDS = "apply\nplan\nvalidate\nschema\ngraph\npublish\nconsume\ndoctor\nbench\ndlq\nbroker\n"
+COMMANDS = "apply\nplan\nvalidate\nschema\ngraph\nexport\npublish\nconsume\ndoctor\nbench\ndlq\nbroker\n"
 
 
 @pytest.mark.parametrize(
