@@ -163,7 +163,7 @@ def test_what_the_broker_never_answers_is_unconfirmed_and_kept(mqtool, queue, sh
         )  # fmt: skip
         process.popen.stdin.write(b"1\n")
         process.popen.stdin.flush()
-        process.until(lambda: depth(name), 1)
+        process.until(lambda: depth(name))
         proxy.drop("to_client")
         process.popen.stdin.write(b"2\n3\n")
         process.popen.stdin.close()
