@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -82,7 +83,11 @@ def in_turns(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
 
 
 def _print(what: str, unit: str, found: Mapping[str, list[float]]) -> None:
-    lines = [(name, f"{median(values):.0f}", f"{min(values):.0f}..{max(values):.0f}") for name, values in found.items()]
+    lines = []
+    for name, values in found.items():
+        known = [value for value in values if not math.isnan(value)]  # one that fails must not hide the others
+        shown = (f"{median(known):.0f}", f"{min(known):.0f}..{max(known):.0f}") if known else ("failed", "-")
+        lines.append((name, *shown))
     print(table((what, f"{unit} (median)", "range"), lines) + "\n", flush=True)
 
 
@@ -115,7 +120,8 @@ def _resident(bench: Bench, worker: str) -> Callable[[], float]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             if not bench.consumed(queue):
-                raise MqtoolError(f"{worker} does not begin to consume")
+                print(f"{worker} does not begin to consume", file=sys.stderr)
+                return math.nan
             time.sleep(_IDLE_FOR)  # libraries go on loading for a moment
             return _rss(process.pid) / 1e6
         finally:

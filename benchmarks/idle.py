@@ -65,7 +65,10 @@ import sys
 from celery import Celery
 from kombu import Queue
 app = Celery("idle", broker=sys.argv[1])
-app.conf.update(task_queues=[Queue(sys.argv[2], exchange="", routing_key=sys.argv[2], no_declare=True)])
+kind = {"x-queue-type": "quorum"}
+app.conf.update(
+    task_queues=[Queue(sys.argv[2], exchange="", routing_key=sys.argv[2], no_declare=True, queue_arguments=kind)]
+)
 @app.task
 def handle(body): ...
 app.worker_main(["worker", "-P", "solo", "-Q", sys.argv[2], "-l", "CRITICAL"])
