@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.registry import Client
+from mqtool.bench import Latency
 
 Record = Mapping[str, Any]
 CaseKey = tuple[str, str, str, int, int]
@@ -107,8 +108,7 @@ def _delays(rounds: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 def percentile(values: Sequence[float], part: float) -> float:
     """The smallest value that at least this part of all values does not exceed (nearest rank)."""
-    ranked = sorted(values)
-    return ranked[max(-int(-len(ranked) * part // 1), 1) - 1]
+    return Latency(tuple(sorted(values))).percentile(100 * part)
 
 
 def failures(records: Iterable[Record]) -> list[str]:

@@ -7,7 +7,8 @@ import asyncio
 from benchmarks.clients.pace import drive
 from benchmarks.job import Job, Span
 from benchmarks.payload import Order, order
-from mqtool import MqtoolError, Publisher, Worker
+from mqtool import Publisher, Worker
+from mqtool.bench import publish_all
 
 
 def publish(job: Job, span: Span) -> None:
@@ -29,9 +30,7 @@ async def _many(job: Job, span: Span) -> None:
     async with Publisher(job.url, window=job.window) as publisher:
         for count in (job.warm_up, job.count):
             span.start()
-            async for outcome in publisher.publish_many(job.queue, (job.body() for _ in range(count))):
-                if isinstance(outcome, MqtoolError):
-                    raise outcome
+            await publish_all(publisher, job.queue, (job.body() for _ in range(count)))
             span.stop()
 
 

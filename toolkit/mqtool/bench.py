@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -126,14 +126,18 @@ async def publish_rate(settings: Settings, queue: str, *, count: int, size: int,
     """
     body = b"x" * size
     async with Publisher(settings, window=window, name="mqtool bench") as publisher:
-        await _publish(publisher, queue, body, min(_WARM_UP, count))
+        await publish_all(publisher, queue, (body for _ in range(min(_WARM_UP, count))))
         watch = _Stopwatch()
-        await _publish(publisher, queue, body, count)
+        await publish_all(publisher, queue, (body for _ in range(count)))
         return watch.rate(count)
 
 
-async def _publish(publisher: Publisher, queue: str, body: bytes, count: int) -> None:
-    async for outcome in publisher.publish_many(queue, (body for _ in range(count))):
+async def publish_all(publisher: Publisher, queue: str, bodies: Iterable[bytes]) -> None:
+    """Publish as fast as the window allows.
+
+    :raises MqtoolError: what became of the first that was not accepted.
+    """
+    async for outcome in publisher.publish_many(queue, bodies):
         if isinstance(outcome, MqtoolError):
             raise outcome
 
