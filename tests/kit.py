@@ -31,6 +31,12 @@ async def running(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
 
 async def take(url: str, queue: str, count: int, within: float = 15.0) -> list[Incoming]:
     """Consume and ack ``count`` messages."""
+    async with await Link.open(Settings.of(url)) as link:
+        return await collect(link, queue, count, within)
+
+
+async def collect(link: Link, queue: str, count: int, within: float) -> list[Incoming]:
+    """Consume and ack ``count`` messages over ``link``."""
     got: list[Incoming] = []
     enough = asyncio.Event()
 
@@ -40,8 +46,8 @@ async def take(url: str, queue: str, count: int, within: float = 15.0) -> list[I
         if len(got) >= count:
             enough.set()
 
-    async with await Link.open(Settings.of(url)) as link:
-        channel = await link.consume_channel(100)
-        await channel.consume(queue, on_delivery, lambda name: None)
+    channel = await link.consume_channel(200)
+    await channel.consume(queue, on_delivery, lambda name: None)
+    if count:
         await asyncio.wait_for(enough.wait(), within)
     return got

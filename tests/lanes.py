@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
+from kit import collect
+
 from mqtool import Settings
 from mqtool.amqp import wire
 from mqtool.amqp.blocking import BlockingLink
@@ -233,21 +235,8 @@ async def declare(url: str, name: str, **arguments: object) -> None:
 
 async def read(url: str, count: int, path: str = "hot", queue: str = "q", within: float = 20.0) -> list[Incoming]:
     """Consume and ack ``count`` messages."""
-    got: list[Incoming] = []
-    enough = asyncio.Event()
-
-    def on_delivery(incoming: Incoming) -> None:
-        got.append(incoming)
-        channel.ack(incoming.tag)
-        if len(got) >= count:
-            enough.set()
-
     async with linked(url, path) as link:
-        channel = await link.consume_channel(200)
-        await channel.consume(queue, on_delivery, lambda name: None)
-        if count:
-            await asyncio.wait_for(enough.wait(), within)
-    return got
+        return await collect(link, queue, count, within)
 
 
 @asynccontextmanager

@@ -104,18 +104,27 @@ class _Wish:
 
 
 def _wish(file: Path, prune: bool) -> _Wish:
-    import os
+    from mqtool.plan.saved import SavedPlan
 
-    from mqtool.plan import saved as saved_plan
-    from mqtool.topology.loader import loads, read
-
-    text = read(file)
-    if not saved_plan.is_plan(text):
-        return _Wish(prune, topology=loads(text, file=str(file), environment=os.environ))
-    saved = saved_plan.load(text, str(file))
+    saved = _read(file)
+    if not isinstance(saved, SavedPlan):
+        return _Wish(prune, topology=saved)
     if prune and not saved.prune:
         raise typer.BadParameter("the plan was made without --prune; make it again with it")
     return _Wish(saved.prune, saved=saved)
+
+
+def _read(file: Path) -> Topology | SavedPlan:
+    """What is in a file: a topology, with this process's environment, or a saved plan."""
+    import os
+
+    from mqtool.plan import saved
+    from mqtool.topology.loader import loads, read
+
+    text = read(file)
+    if saved.is_plan(text):
+        return saved.load(text, str(file))
+    return loads(text, file=str(file), environment=os.environ)
 
 
 async def _apply(settings: Settings, wish: _Wish, dry_run: bool) -> tuple[Layout, Report]:
@@ -141,11 +150,13 @@ async def _apply(settings: Settings, wish: _Wish, dry_run: bool) -> tuple[Layout
 
 def load_file(file: Path) -> Topology:
     """The topology of a file, with this process's environment."""
-    import os
+    from mqtool.errors import Problem, TopologyError
+    from mqtool.plan.saved import SavedPlan
 
-    from mqtool.topology import load
-
-    return load(file, environment=os.environ)
+    found = _read(file)
+    if isinstance(found, SavedPlan):
+        raise TopologyError(Problem("this is a saved plan; `mqtool apply` carries it out", file=str(file)))
+    return found
 
 
 def warn(warnings: Iterable[Warning]) -> None:

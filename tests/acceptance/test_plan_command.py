@@ -31,6 +31,10 @@ def test_plan_save_apply_and_then_there_is_nothing_to_do(alone, file, broker, vh
     assert planned.stderr.splitlines()[-1] == "saved: mqtool apply plan.json"
     assert broker.request("GET", f"queues/{vhost.name}") == []
 
+    twice = alone("plan", "plan.json")
+    assert twice.returncode == 65
+    assert twice.stderr == "mqtool: plan.json: this is a saved plan; `mqtool apply` carries it out\n"
+
     applied = alone("apply", "plan.json")
     assert (applied.returncode, applied.stderr) == (0, "")
     assert "109 objects made" in applied.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,8 +47,8 @@ def test_numbers_from_1_to_64_are_taken(monkeypatch: pytest.MonkeyPatch) -> None
     assert how_many("auto") == 64
 
 
-@pytest.mark.parametrize("wanted", [0, -1, 65])
-def test_other_numbers_are_refused(wanted: int) -> None:
+@pytest.mark.parametrize("wanted", [0, -1, 65, 1.5, "2", None])
+def test_other_numbers_are_refused(wanted: Any) -> None:
     with pytest.raises(ConfigurationError, match="from 1 to 64"):
         how_many(wanted)
 

@@ -14,17 +14,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from mqtool import names
-from mqtool.amqp.link import Link
-from mqtool.errors import MqtoolError, NotFound
+from mqtool.declarer import Declarer
+from mqtool.errors import MqtoolError
 from mqtool.outcome import Receipt
 from mqtool.publisher import Publisher
 from mqtool.settings import Settings
+from mqtool.topology.layout import Binding, Exchange, Queue
 from mqtool.worker import Worker
 
 PREFIX = "mqtool.bench."
 #: Milliseconds without use after which the broker itself removes a queue that was left behind.
 _EXPIRES = 30 * 60 * 1000
 _WARM_UP = 200
+#: Seconds without a broker after which a measurement ends with an error.
+_GIVE_UP = 30.0
 _TIME_AT_LEAST = 1e-9
 
 
@@ -84,39 +87,28 @@ async def stand(settings: Settings, kind: str, room: int) -> AsyncIterator[str]:
     :returns: its name.
     :raises BrokerError: it cannot be made.
     """
-    queue = PREFIX + secrets.token_hex(4)
+    name = PREFIX + secrets.token_hex(4)
     arguments = {"x-queue-type": kind, "x-expires": _EXPIRES}
     bounds = {"x-max-length": 2 * room + 1000, "x-overflow": "reject-publish"}
-    async with await Link.open(settings, "mqtool bench") as link:
-        new = await _make_work_exchange(link)
-        channel = await link.declare_channel()
-        plain = {"durable": True, "exclusive": False, "auto_delete": False}
-        try:
-            await channel.declare_queue(queue, **plain, arguments=arguments | bounds)
-            await channel.declare_queue(names.return_lane(queue), **plain, arguments=arguments)
-            await channel.bind_queue(queue, names.WORK, queue, {})
-            yield queue
-        finally:
-            if not channel.open:
-                channel = await link.declare_channel()
-            await channel.delete_queue(queue)
-            await channel.delete_queue(names.return_lane(queue))
-            if new:
-                await channel.delete_exchange(names.WORK)
-
-
-async def _make_work_exchange(link: Link) -> bool:
-    """Have the exchange that work is published to; whether it is new."""
-    looking = await link.declare_channel()
+    queues = (Queue(name, arguments | bounds), Queue(names.return_lane(name), arguments))
+    work = Exchange(names.WORK)
+    declarer = Declarer(settings, "mqtool bench")
     try:
-        await looking.exchange_exists(names.WORK)
-    except NotFound:
-        making = await link.declare_channel()
-        await making.declare_exchange(
-            names.WORK, "direct", durable=True, auto_delete=False, internal=False, arguments={}
-        )
-        return True
-    return False
+        new = not await declarer.exists(work)
+        if new:
+            await declarer.declare_exchange(work)
+        try:
+            for queue in queues:
+                await declarer.declare_queue(queue)
+            await declarer.bind(Binding(names.WORK, name, name))
+            yield name
+        finally:
+            for queue in queues:
+                await (await declarer.channel()).delete_queue(queue.name)
+            if new:
+                await (await declarer.channel()).delete_exchange(names.WORK)
+    finally:
+        await declarer.close()
 
 
 async def publish_rate(settings: Settings, queue: str, *, count: int, size: int, window: int) -> Rate:
@@ -147,7 +139,7 @@ async def consume_rate(settings: Settings, queue: str, *, count: int, prefetch: 
 
     :raises MqtoolError: they cannot be consumed.
     """
-    worker = Worker(settings, name="mqtool bench")
+    worker = Worker(settings, give_up=_GIVE_UP, name="mqtool bench")
     watch = _Stopwatch()
     seen, rate = 0, None
 
@@ -172,7 +164,7 @@ async def latency(settings: Settings, queue: str, *, per_second: float, seconds:
 
     :raises MqtoolError: what became of the first that was not accepted.
     """
-    worker = Worker(settings, name="mqtool bench")
+    worker = Worker(settings, give_up=_GIVE_UP, name="mqtool bench")
     course = _Course(max(int(per_second * seconds), 1))
     worker.handler(queue, concurrency=100)(course.handle)
     serving = asyncio.create_task(worker.serve())

@@ -16,10 +16,12 @@ class Declarer:
     """A connection to declare on. Some refusals close the channel, some the connection: the next call opens new ones.
 
     :param settings: where the broker is.
+    :param name: shown on the broker's management pages.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str = "mqtool apply") -> None:
         self._settings = settings
+        self._name = name
         self._link: Link | None = None
         self._channel: DeclareChannel | None = None
 
@@ -30,7 +32,7 @@ class Declarer:
         :raises AccessRefused: wrong credentials, or no access to the virtual host.
         """
         if self._link is None or not self._link.alive:
-            self._link = await Link.open(self._settings, "mqtool apply")
+            self._link = await Link.open(self._settings, self._name)
         return self._link
 
     async def channel(self) -> DeclareChannel:

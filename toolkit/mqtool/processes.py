@@ -54,8 +54,8 @@ def how_many(wanted: int | Literal["auto"]) -> int:
     """
     if wanted == "auto":
         return min(usable_cpus(), MOST)
-    if not 1 <= wanted <= MOST:
-        raise ConfigurationError(f"processes is from 1 to {MOST}, or auto; {wanted} is not")
+    if not isinstance(wanted, int) or not 1 <= wanted <= MOST:
+        raise ConfigurationError(f"processes is a whole number from 1 to {MOST}, or auto, not {wanted!r:.40}")
     return wanted
 
 

@@ -319,6 +319,11 @@ def test_what_is_no_export_of_definitions(found, why):
     assert why in str(caught.value)
 
 
+def test_some_other_mapping_is_no_export_of_definitions():
+    with pytest.raises(ValueError, match="this is no export of definitions: it has no 'queues'"):
+        virtual_hosts({"mqtool-plan": 1})
+
+
 def test_only_the_chosen_virtual_host():
     found = {
         "vhosts": [{"name": "/"}],

@@ -9,6 +9,7 @@ from mqtool.topology.layout import Binding, Exchange, Features, Layout, Queue
 
 _SECTIONS = ("exchanges", "queues", "bindings", "policies")
 _POLICY = ("pattern", "apply-to", "priority", "definition")
+_ADVICE = "write one with rabbitmqctl export_definitions"
 _KINDS: Mapping[type, str] = {str: "a text", bool: "true or false", dict: "a mapping", int: "a number"}
 
 
@@ -17,6 +18,8 @@ def virtual_hosts(definitions: Any) -> tuple[str, ...]:
 
     :raises ValueError: they are no definitions.
     """
+    if isinstance(definitions, dict) and not definitions.keys() & {*_SECTIONS, "vhosts"}:
+        raise ValueError(f"this is no export of definitions: it has no {_SECTIONS[1]!r}; {_ADVICE}")
     named = {_field(item, "vhost", str, "") for section in _SECTIONS for item in _items(definitions, section)}
     named |= {_field(item, "name", str) for item in _items(definitions, "vhosts")}
     return tuple(sorted(named - {""}))
@@ -95,7 +98,7 @@ def _items(definitions: Any, section: str) -> list[dict[str, Any]]:
     found = definitions.get(section, []) if isinstance(definitions, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         where = f"its {section!r} is no list of mappings" if isinstance(definitions, dict) else "it is no mapping"
-        raise ValueError(f"this is no export of definitions: {where}; write one with rabbitmqctl export_definitions")
+        raise ValueError(f"this is no export of definitions: {where}; {_ADVICE}")
     return found
 
 
@@ -108,8 +111,5 @@ def _field(item: Mapping[str, Any], key: str, kind: type, default: Any = None) -
     value = item.get(key, default)
     if not isinstance(value, kind):
         name = item.get("name", "")
-        raise ValueError(
-            f"this is no export of definitions: {key!r} of {name!r} is not {_KINDS[kind]}; "
-            "write one with rabbitmqctl export_definitions"
-        )
+        raise ValueError(f"this is no export of definitions: {key!r} of {name!r} is not {_KINDS[kind]}; {_ADVICE}")
     return value
