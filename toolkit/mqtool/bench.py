@@ -7,6 +7,7 @@ after half an hour without use. Figures are rates of wall-clock time: what else 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from mqtool import names
 from mqtool.declarer import Declarer
-from mqtool.errors import MqtoolError
+from mqtool.errors import BrokerError, MqtoolError
 from mqtool.outcome import Receipt
 from mqtool.publisher import Publisher
 from mqtool.settings import Settings
@@ -102,13 +103,20 @@ async def stand(settings: Settings, kind: str, room: int) -> AsyncIterator[str]:
                 await declarer.declare_queue(queue)
             await declarer.bind(Binding(names.WORK, name, name))
             yield name
-        finally:
-            for queue in queues:
-                await (await declarer.channel()).delete_queue(queue.name)
-            if new:
-                await (await declarer.channel()).delete_exchange(names.WORK)
+        except BaseException:
+            with contextlib.suppress(BrokerError):  # what went wrong is worth more than that this fails, too
+                await _remove(declarer, queues, new)
+            raise
+        await _remove(declarer, queues, new)
     finally:
         await declarer.close()
+
+
+async def _remove(declarer: Declarer, queues: Iterable[Queue], work: bool) -> None:
+    for queue in queues:
+        await (await declarer.channel()).delete_queue(queue.name)
+    if work:
+        await (await declarer.channel()).delete_exchange(names.WORK)
 
 
 async def publish_rate(settings: Settings, queue: str, *, count: int, size: int, window: int) -> Rate:
